@@ -1,2 +1,4 @@
-//! Placeholder of the first commit.
+//! `minoots`: the program.
+#![forbid(unsafe_code)]
+
 fn main() {}
