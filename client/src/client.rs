@@ -1,0 +1,227 @@
+//! The client: readings of the clock page, from any number of threads.
+
+use crate::attach::{Identity, Mapping};
+use crate::error::{AttachError, ReadError};
+use crate::os_clock::OsClocks;
+use chronotick_core::page::{PageCell, Reading, Record, Status, WORDS};
+use chronotick_core::{Span, TimeBound};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// A page that was replaced is looked for at most this often.
+const REATTACH_EVERY: Span = Span::from_ms(100);
+
+/// Reads the clock page. Share one among all threads.
+#[derive(Debug)]
+pub struct Client {
+    mapping: Mapping,
+    /// Which object is mapped; the lock is also what makes one thread at a time attach again.
+    identity: Mutex<Identity>,
+    /// CLOCK_BOOTTIME ns of the last look for a replaced page.
+    looked_ns: AtomicU64,
+    /// The last whole snapshot, for when the writer dies in the middle of a write.
+    last_good: Mutex<[u64; WORDS]>,
+    last_good_sequence: AtomicU32,
+}
+
+impl Client {
+    /// Attaches the page named by `$CHRONOTICK_SHM`, or the default one.
+    pub fn attach() -> Result<Self, AttachError> {
+        Self::attach_named(None)
+    }
+
+    /// Attaches the page with this name or absolute path; `None` is [`attach`](Self::attach).
+    pub fn attach_named(name: Option<&str>) -> Result<Self, AttachError> {
+        let (mapping, identity) = Mapping::open(&crate::name::resolve(name)?)?;
+        Ok(Self {
+            mapping,
+            identity: Mutex::new(identity),
+            looked_ns: AtomicU64::new(0),
+            last_good: Mutex::new([0; WORDS]),
+            last_good_sequence: AtomicU32::new(0),
+        })
+    }
+
+    /// The time now, with its bound, sigma and status.
+    pub fn now(&self) -> Result<Reading, ReadError> {
+        let reading = self.snapshot()?.read(&OsClocks)?;
+        if matches!(reading.status, Status::Expired | Status::NoData | Status::Disrupted) && self.reattach() {
+            return Ok(self.snapshot()?.read(&OsClocks)?);
+        }
+        Ok(reading)
+    }
+
+    /// The interval that holds the true time now; unbounded where the status allows no bound.
+    pub fn bounds(&self) -> Result<TimeBound, ReadError> {
+        self.now().map(|r| r.bound)
+    }
+
+    /// How far the clock can be trusted now.
+    pub fn status(&self) -> Result<Status, ReadError> {
+        self.now().map(|r| r.status)
+    }
+
+    /// What the page says, whole and untorn.
+    pub fn snapshot(&self) -> Result<Record, ReadError> {
+        match self.mapping.cell().snapshot(PageCell::RETRY_BUDGET) {
+            Ok(words) => {
+                let record = Record::from_words(&words)?;
+                if record.sequence != self.last_good_sequence.load(Ordering::Relaxed) {
+                    self.remember(&words, record.sequence);
+                }
+                Ok(record)
+            }
+            // The last good snapshot ages by itself: its status turns expired at its valid_until.
+            Err(_) if self.last_good_sequence.load(Ordering::Relaxed) != 0 => {
+                self.reattach();
+                let words = *self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(Record::from_words(&words)?)
+            }
+            Err(_) => Err(ReadError::WriterDied),
+        }
+    }
+
+    /// Where the page is.
+    pub fn path(&self) -> &Path {
+        self.mapping.path()
+    }
+
+    fn remember(&self, words: &[u64; WORDS], sequence: u32) {
+        // Whoever finds the lock taken need not wait: the other thread stores as good a snapshot.
+        if let Ok(mut last) = self.last_good.try_lock() {
+            *last = *words;
+            self.last_good_sequence.store(sequence, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks whether another object has the page's name, and maps it if so. True when it did.
+    fn reattach(&self) -> bool {
+        let now_ns = crate::os_clock::boottime().as_ns().unsigned_abs();
+        let looked_ns = self.looked_ns.load(Ordering::Relaxed);
+        if looked_ns != 0 && now_ns.saturating_sub(looked_ns) < REATTACH_EVERY.as_ns().unsigned_abs() {
+            return false;
+        }
+        let Ok(mut identity) = self.identity.try_lock() else { return false };
+        self.looked_ns.store(now_ns, Ordering::Relaxed);
+        if self.mapping.named_now().is_none_or(|named| named == *identity) {
+            return false;
+        }
+        match self.mapping.remap() {
+            Ok(new) => {
+                *identity = new;
+                true
+            }
+            // The old page stays mapped; its status already says that it cannot be trusted.
+            Err(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::synchronized;
+    use chronotick_core::page::{Flags, PageWriter};
+    use std::os::unix::fs::PermissionsExt;
+
+    fn page(dir: &Path, bytes: &[u8]) -> String {
+        let path = dir.join("page");
+        let staged = dir.join("staged");
+        std::fs::write(&staged, bytes).unwrap();
+        std::fs::rename(&staged, &path).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn corrected_time_is_the_system_clock_plus_the_correction() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Client::attach_named(Some(&page(dir.path(), &synchronized(1.5).to_bytes()))).unwrap();
+        let before = crate::os_clock::realtime();
+        let reading = client.now().unwrap();
+        let after = crate::os_clock::realtime();
+        let shift = Span::from_ms(1_500);
+        // The page was made a moment ago from one pair of readings, good to far less than this.
+        let pairing = Span::from_us(100);
+        assert!(
+            reading.corrected >= before + shift - pairing && reading.corrected <= after + shift + pairing
+        );
+        assert_eq!(reading.status, Status::Synchronized);
+        assert!(client.bounds().unwrap().contains(crate::os_clock::realtime() + shift));
+    }
+
+    #[test]
+    fn what_is_no_page_is_refused_with_advice() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |path: &Path, want: &str| {
+            let message = Client::attach_named(path.to_str()).expect_err(want).to_string();
+            assert!(message.contains(want), "{message}");
+        };
+        check(
+            &dir.path().join("absent"),
+            "ChronoTick daemon not running. Start it with: chronotick-daemon run",
+        );
+        std::fs::write(dir.path().join("short"), [0; 100]).unwrap();
+        check(&dir.path().join("short"), "is 100 bytes long, a clock page is 128");
+        std::fs::create_dir(dir.path().join("dir")).unwrap();
+        check(&dir.path().join("dir"), "is a directory, not a clock page");
+        std::os::unix::fs::symlink(dir.path().join("short"), dir.path().join("link")).unwrap();
+        check(&dir.path().join("link"), "is a symbolic link, not a clock page");
+        if rustix::process::geteuid().is_root() {
+            let foreign = dir.path().join("foreign");
+            std::fs::write(&foreign, synchronized(0.0).to_bytes()).unwrap();
+            std::os::unix::fs::chown(&foreign, Some(12345), None).unwrap();
+            check(&foreign, "belongs to user 12345");
+        } else {
+            let closed = dir.path().join("closed");
+            std::fs::write(&closed, [0; 128]).unwrap();
+            std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o0)).unwrap();
+            check(&closed, "cannot open the clock page");
+        }
+    }
+
+    #[test]
+    fn a_foreign_page_is_an_error_and_an_empty_one_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Client::attach_named(Some(&page(dir.path(), &[0xff; 128]))).unwrap();
+        assert!(client.now().is_err());
+        let dir = tempfile::tempdir().unwrap();
+        let client = Client::attach_named(Some(&page(dir.path(), &[0; 128]))).unwrap();
+        assert_eq!(client.now(), Err(ReadError::WriterDied));
+    }
+
+    #[test]
+    fn a_replaced_page_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let stopped = Record { flags: Flags(0), ..synchronized(0.0) };
+        let client = Client::attach_named(Some(&page(dir.path(), &stopped.to_bytes()))).unwrap();
+        assert_eq!(client.status(), Ok(Status::Expired));
+        page(dir.path(), &synchronized(0.25).to_bytes());
+        client.looked_ns.store(0, Ordering::Relaxed);
+        let reading = client.now().unwrap();
+        assert_eq!(
+            (reading.status, reading.corrected - reading.system),
+            (Status::Synchronized, Span::from_ms(250))
+        );
+    }
+
+    #[test]
+    fn a_writer_that_dies_leaves_the_last_good_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = page(dir.path(), &synchronized(0.25).to_bytes());
+        let client = Client::attach_named(Some(&path)).unwrap();
+        client.now().unwrap();
+        // The object itself, as a writer that died would leave it: an odd sequence.
+        let mut half_written = std::fs::read(&path).unwrap();
+        half_written[68] = 3;
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &half_written, 0).unwrap();
+        assert_eq!(client.now().unwrap().status, Status::Synchronized);
+        let fresh = Client::attach_named(Some(&path)).unwrap();
+        assert_eq!(fresh.now(), Err(ReadError::WriterDied));
+        let cell =
+            PageCell::from_words(chronotick_core::page::codec::words_of(&half_written.try_into().unwrap()));
+        PageWriter::new(&cell).0.publish(&synchronized(0.5));
+        assert!(cell.snapshot(1).is_ok());
+    }
+}
