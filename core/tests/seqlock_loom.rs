@@ -4,7 +4,7 @@
 //! The second test removes the two fences from a copy of the protocol: a torn read must then turn up, which shows
 //! that the model can fail.
 #![cfg(loom)]
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use chronotick_core::page::seqlock::{load_once, store_once};
 use loom::sync::Arc;

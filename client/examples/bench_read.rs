@@ -1,0 +1,83 @@
+//! Measures a reading against the plain clock call of the operating system, in paired batches on one core.
+//!
+//! Subject and baseline alternate, batch by batch, and the figure is the median over the batches: on a shared machine
+//! two runs one after the other differ by a factor of two. One JSON line per figure; `cargo xtask bench read` makes a
+//! table of them.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use chronotick::{Client, Flags, Record, Source, os_clock};
+use chronotick_core::page::{AnchorClock, PageCell, PageWriter};
+use std::hint::black_box;
+
+const BATCHES: usize = 401;
+const CALLS: usize = 2_000;
+
+fn record() -> Record {
+    let (real, boot, _) = os_clock::realtime_boottime_pair();
+    let second = real.as_ns().div_euclid(1_000_000_000);
+    Record {
+        offset_correction: 0.0123,
+        drift_rate: 12e-6,
+        offset_uncertainty: 1e-5,
+        drift_uncertainty: 1e-8,
+        prediction_time: second as f64,
+        valid_until: second as f64 + 3_600.0,
+        flags: Flags(Flags::VALID | Flags::NTP_READY | Flags::WARMUP_COMPLETE),
+        source: Source::Ntp,
+        anchor_clock: AnchorClock::Boottime,
+        anchor: boot.as_ns() - real.as_ns().rem_euclid(1_000_000_000),
+        max_error: 0.001,
+        ..Record::default()
+    }
+}
+
+/// Nanoseconds for each call, one batch.
+fn batch(call: &mut impl FnMut()) -> f64 {
+    let start = os_clock::monotonic_raw();
+    for _ in 0..CALLS {
+        call();
+    }
+    (os_clock::monotonic_raw() - start).as_ns() as f64 / CALLS as f64
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn compare(name: &str, baseline_name: &str, mut subject: impl FnMut(), mut baseline: impl FnMut()) {
+    batch(&mut subject);
+    batch(&mut baseline);
+    let pairs: Vec<(f64, f64)> = (0..BATCHES).map(|_| (batch(&mut subject), batch(&mut baseline))).collect();
+    let value = median(&mut pairs.iter().map(|p| p.0).collect::<Vec<_>>());
+    let baseline_value = median(&mut pairs.iter().map(|p| p.1).collect::<Vec<_>>());
+    let ratio = median(&mut pairs.iter().map(|p| p.0 / p.1).collect::<Vec<_>>());
+    println!(
+        "{{\"name\":\"{name}\",\"value\":{value:.2},\"unit\":\"ns\",\"baseline\":\"{baseline_name}\",\
+         \"baseline_value\":{baseline_value:.2},\"ratio\":{ratio:.3}}}"
+    );
+}
+
+fn main() {
+    let mut one_core = rustix::thread::CpuSet::new();
+    one_core.set(rustix::thread::sched_getcpu());
+    // Where the kernel refuses, the figures are noisier, that is all.
+    let _ = rustix::thread::sched_setaffinity(None, &one_core);
+
+    let path = std::env::temp_dir().join(format!("chronotick_bench_{}", std::process::id()));
+    let cell = PageCell::default();
+    let (mut writer, _) = PageWriter::new(&cell);
+    let record = record();
+    writer.publish(&record);
+    let bytes = Record { sequence: writer.sequence(), ..record }.to_bytes();
+    std::fs::write(&path, bytes).unwrap();
+    let client = Client::attach_named(path.to_str()).unwrap();
+
+    let realtime = || {
+        black_box(os_clock::realtime());
+    };
+    compare("read.rust.vdso", "clock_gettime(CLOCK_REALTIME)", || drop(black_box(client.now())), realtime);
+    compare("read.rust.snapshot", "clock_gettime(CLOCK_REALTIME)", || drop(black_box(client.snapshot())), realtime);
+    compare("write.rust", "clock_gettime(CLOCK_REALTIME)", || writer.publish(black_box(&record)), realtime);
+    std::fs::remove_file(&path).unwrap();
+}
