@@ -77,7 +77,12 @@ fn main() {
         black_box(os_clock::realtime());
     };
     compare("read.rust.vdso", "clock_gettime(CLOCK_REALTIME)", || drop(black_box(client.now())), realtime);
-    compare("read.rust.snapshot", "clock_gettime(CLOCK_REALTIME)", || drop(black_box(client.snapshot())), realtime);
+    compare(
+        "read.rust.snapshot",
+        "clock_gettime(CLOCK_REALTIME)",
+        || drop(black_box(client.snapshot())),
+        realtime,
+    );
     compare("write.rust", "clock_gettime(CLOCK_REALTIME)", || writer.publish(black_box(&record)), realtime);
     std::fs::remove_file(&path).unwrap();
 }
