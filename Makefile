@@ -1,0 +1,40 @@
+# The commands of this repository; `make` alone lists them. Each works alone on a fresh machine (Debian with Rust, Go,
+# Python 3.11, Node 20 and gcc; root or sudo for apt).
+.PHONY: help run demo test check fmt gen bench clean
+
+help:
+	@echo 'make run     build, start the clock daemon and the timer service, say where things are'
+	@echo 'make demo    the whole thread on this machine: a lying NTP server, a timer, kill -9, the webhook on time'
+	@echo 'make test    install what is needed and run every test'
+	@echo 'make check   the fast check: format, lints, generated files, unit tests'
+	@echo 'make gen     write the generated files'
+	@echo 'make bench   every benchmark as a table'
+
+run:
+	cargo build --release
+	./scripts/run.sh
+
+demo:
+	cargo build --release
+	cargo run --release --quiet --package e2e --bin demo
+
+test:
+	python3 scripts/test.py
+
+check:
+	python3 scripts/test.py --check
+
+fmt:
+	cargo fmt
+
+gen:
+	python3 tests/conformance/make_pages.py
+	cargo xtask gen
+
+bench:
+	cargo xtask bench read
+	cargo xtask bench kernel
+
+clean:
+	cargo clean
+	rm -rf build bindings-node/node_modules bindings-node/dist
