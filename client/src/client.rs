@@ -87,6 +87,7 @@ impl Client {
         self.mapping.path()
     }
 
+    #[cold]
     fn remember(&self, words: &[u64; WORDS], sequence: u32) {
         // Whoever finds the lock taken need not wait: the other thread stores as good a snapshot.
         if let Ok(mut last) = self.last_good.try_lock() {
@@ -96,6 +97,7 @@ impl Client {
     }
 
     /// Looks whether another object has the page's name, and maps it if so. True when it did.
+    #[cold]
     fn reattach(&self) -> bool {
         let now_ns = crate::os_clock::boottime().as_ns().unsigned_abs();
         let looked_ns = self.looked_ns.load(Ordering::Relaxed);

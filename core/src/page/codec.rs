@@ -134,11 +134,20 @@ impl Default for Record {
     }
 }
 
+/// A number of the record with its limits.
+struct Number {
+    field: &'static str,
+    value: f64,
+    min: f64,
+    max: f64,
+}
+
 /// Unix seconds that fit in an `i64` of nanoseconds, with room for an offset.
 const MAX_SECONDS: f64 = 9.2e9;
 
 impl Record {
     /// Reads the sixteen words of one untorn snapshot.
+    #[inline]
     pub fn from_words(w: &[u64; WORDS]) -> Result<Self, PageError> {
         let f = |i: usize| f64::from_bits(w[i]);
         let low = |i: usize| w[i] as u32;
@@ -184,45 +193,56 @@ impl Record {
     }
 
     /// Refuses numbers that no arithmetic downstream could survive.
+    #[inline]
     fn check(&self) -> Result<(), PageError> {
-        let numbers = [
-            ("corrected_timestamp", self.corrected_timestamp, MAX_SECONDS),
-            ("system_timestamp", self.system_timestamp, MAX_SECONDS),
-            ("offset_correction", self.offset_correction, MAX_SECONDS),
-            ("drift_rate", self.drift_rate, 1.0),
-            ("offset_uncertainty", self.offset_uncertainty, MAX_SECONDS),
-            ("drift_uncertainty", self.drift_uncertainty, MAX_SECONDS),
-            ("prediction_time", self.prediction_time, MAX_SECONDS),
-            ("valid_until", self.valid_until, MAX_SECONDS),
-            ("confidence", f64::from(self.confidence), MAX_SECONDS),
-            ("last_ntp_sync", self.last_ntp_sync, MAX_SECONDS),
-            ("daemon_uptime", self.daemon_uptime, MAX_SECONDS),
-            ("max_error", f64::from(self.max_error), MAX_SECONDS),
-            ("average_latency_ms", f64::from(self.average_latency_ms), f64::INFINITY),
-        ];
-        for (field, value, limit) in numbers {
+        // One pass without branches: this is on the path of every reading. A NaN fails every comparison.
+        let sound =
+            self.numbers().iter().fold(true, |sound, n| sound & (n.value >= n.min) & (n.value <= n.max));
+        // Every number was compared with a finite limit, so the cast cannot saturate.
+        let whole =
+            self.version == Version::Legacy || self.prediction_time == self.prediction_time as i64 as f64;
+        if sound & whole { Ok(()) } else { Err(self.fault()) }
+    }
+
+    /// Every number of the record with the limits it must keep.
+    #[inline]
+    fn numbers(&self) -> [Number; 13] {
+        let within = |field, value: f64, limit: f64| Number { field, value, min: -limit, max: limit };
+        let size = |field, value: f64| Number { field, value, min: 0.0, max: MAX_SECONDS };
+        // An old page keeps its bytes 108 to 111 reserved: whatever stands there is not a bound.
+        let max_error = if self.version == Version::Legacy { 0.0 } else { f64::from(self.max_error) };
+        [
+            within("corrected_timestamp", self.corrected_timestamp, MAX_SECONDS),
+            within("system_timestamp", self.system_timestamp, MAX_SECONDS),
+            within("offset_correction", self.offset_correction, MAX_SECONDS),
+            within("drift_rate", self.drift_rate, 1.0),
+            size("offset_uncertainty", self.offset_uncertainty),
+            size("drift_uncertainty", self.drift_uncertainty),
+            within("prediction_time", self.prediction_time, MAX_SECONDS),
+            within("valid_until", self.valid_until, MAX_SECONDS),
+            within("confidence", f64::from(self.confidence), MAX_SECONDS),
+            within("last_ntp_sync", self.last_ntp_sync, MAX_SECONDS),
+            within("daemon_uptime", self.daemon_uptime, MAX_SECONDS),
+            size("max_error", max_error),
+            within("average_latency_ms", f64::from(self.average_latency_ms), f64::MAX),
+        ]
+    }
+
+    /// What [`check`](Self::check) found, in words.
+    #[cold]
+    fn fault(&self) -> PageError {
+        for Number { field, value, min, max } in self.numbers() {
             if !value.is_finite() {
-                return Err(PageError::NotFinite { field });
+                return PageError::NotFinite { field };
             }
-            if value.abs() > limit {
-                return Err(PageError::OutOfRange { field });
+            if value < min && min == 0.0 {
+                return PageError::Negative { field };
             }
-        }
-        let sizes = [
-            ("offset_uncertainty", self.offset_uncertainty),
-            ("drift_uncertainty", self.drift_uncertainty),
-            ("max_error", f64::from(self.max_error)),
-        ];
-        for (field, value) in sizes {
-            // An old page keeps its bytes 108 to 111 reserved: whatever stands there is not a bound.
-            if value < 0.0 && !(field == "max_error" && self.version == Version::Legacy) {
-                return Err(PageError::Negative { field });
+            if value < min || value > max {
+                return PageError::OutOfRange { field };
             }
         }
-        if self.version == Version::V2 && self.prediction_time != libm::floor(self.prediction_time) {
-            return Err(PageError::FractionalPrediction);
-        }
-        Ok(())
+        PageError::FractionalPrediction
     }
 
     /// As the sixteen words of a page. A legacy record is written without magic and anchor, as the old writer does.

@@ -113,22 +113,37 @@ impl Reading {
     }
 }
 
-fn round_ns(seconds: f64) -> i64 {
-    libm::round(seconds * 1e9) as i64
+/// To the nearest integer, halves away from zero; saturates. The cast truncates in one instruction, where the library
+/// function for `f64` is a page of software on a baseline processor.
+#[inline]
+fn round(x: f64) -> i64 {
+    let whole = x as i64;
+    let rest = x - whole as f64;
+    whole.saturating_add(i64::from(rest >= 0.5) - i64::from(rest <= -0.5))
 }
 
-fn ceil_ns(ns: f64) -> i64 {
-    libm::ceil(ns) as i64
+/// To the next integer upwards; saturates.
+#[inline]
+fn ceil(x: f64) -> i64 {
+    let whole = x as i64;
+    whole.saturating_add(i64::from((whole as f64) < x))
+}
+
+#[inline]
+fn round_ns(seconds: f64) -> i64 {
+    round(seconds * 1e9)
 }
 
 /// Unix seconds as nanoseconds; whole seconds are exact.
+#[inline]
 fn unix_ns(seconds: f64) -> i64 {
-    let whole = libm::floor(seconds);
-    (whole as i64).saturating_mul(NS_PER_SEC).saturating_add(round_ns(seconds - whole))
+    let whole = seconds as i64;
+    whole.saturating_mul(NS_PER_SEC).saturating_add(round_ns(seconds - whole as f64))
 }
 
 impl Record {
     /// Time on the anchor clock since `prediction_time`; negative before it.
+    #[inline]
     pub fn elapsed<C: Clocks>(&self, clocks: &C) -> Result<Span, AnchorUnavailable> {
         let since = |now: i64| now.saturating_sub(self.anchor);
         Ok(Span::from_ns(match self.anchor_clock {
@@ -138,7 +153,7 @@ impl Record {
                 let raw = since(clocks.monotonic_raw().as_ns());
                 // 2^-42 is exact in f64; the rate says how much faster REALTIME ran than RAW.
                 let rate = f64::from(self.anchor_rate as i32) / (1u64 << 42) as f64;
-                raw.saturating_add(libm::round(raw as f64 * rate) as i64)
+                raw.saturating_add(round(raw as f64 * rate))
             }
             AnchorClock::Counter { shift } => {
                 let ticks = since(clocks.counter().ok_or(AnchorUnavailable)?);
@@ -149,14 +164,16 @@ impl Record {
     }
 
     /// The time now.
+    #[inline]
     pub fn read<C: Clocks>(&self, clocks: &C) -> Result<Reading, AnchorUnavailable> {
         Ok(self.read_at(self.elapsed(clocks)?))
     }
 
     /// The time `elapsed` after `prediction_time`, past or future.
+    #[inline]
     pub fn read_at(&self, elapsed: Span) -> Reading {
         let system = Timestamp::from_ns(unix_ns(self.prediction_time)) + elapsed;
-        let drift = Span::from_ns(libm::round(elapsed.as_ns() as f64 * self.drift_rate) as i64);
+        let drift = Span::from_ns(round(elapsed.as_ns() as f64 * self.drift_rate));
         let corrected = system + Span::from_ns(round_ns(self.offset_correction)) + drift;
         let drift_sigma = self.drift_uncertainty * elapsed.as_secs_f64();
         let sigma = libm::sqrt(self.offset_uncertainty * self.offset_uncertainty + drift_sigma * drift_sigma);
@@ -173,6 +190,7 @@ impl Record {
         }
     }
 
+    #[inline]
     fn bound(&self, elapsed: Span, corrected: Timestamp) -> TimeBound {
         // An old page has a sigma and no bound; a withdrawn or disrupted one has lost its bound; zero is no bound.
         let bounded = self.version == Version::V2
@@ -183,12 +201,13 @@ impl Record {
         if !bounded {
             return TimeBound::UNBOUNDED;
         }
-        let growth = ceil_ns(elapsed.abs().as_ns() as f64 * (PHI + 3.0 * self.drift_uncertainty));
-        let error = Span::from_ns(ceil_ns(f64::from(self.max_error) * 1e9)) + Span::from_ns(growth);
+        let growth = ceil(elapsed.abs().as_ns() as f64 * (PHI + 3.0 * self.drift_uncertainty));
+        let error = Span::from_ns(ceil(f64::from(self.max_error) * 1e9)) + Span::from_ns(growth);
         TimeBound::around(corrected, error)
     }
 
     /// The status `elapsed` after `prediction_time`. The gravest reason wins.
+    #[inline]
     pub fn status(&self, elapsed: Span) -> Status {
         let f = self.flags;
         let valid_for = Span::from_ns(round_ns(self.valid_until - self.prediction_time));
