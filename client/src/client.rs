@@ -63,6 +63,7 @@ impl Client {
     }
 
     /// What the page says, whole and untorn.
+    #[inline(always)]
     pub fn snapshot(&self) -> Result<Record, ReadError> {
         match self.mapping.cell().snapshot(PageCell::RETRY_BUDGET) {
             Ok(words) => {

@@ -147,7 +147,7 @@ const MAX_SECONDS: f64 = 9.2e9;
 
 impl Record {
     /// Reads the sixteen words of one untorn snapshot.
-    #[inline]
+    #[inline(always)]
     pub fn from_words(w: &[u64; WORDS]) -> Result<Self, PageError> {
         let f = |i: usize| f64::from_bits(w[i]);
         let low = |i: usize| w[i] as u32;
@@ -193,7 +193,7 @@ impl Record {
     }
 
     /// Refuses numbers that no arithmetic downstream could survive.
-    #[inline]
+    #[inline(always)]
     fn check(&self) -> Result<(), PageError> {
         // One pass without branches: this is on the path of every reading. A NaN fails every comparison.
         let sound =
@@ -205,7 +205,7 @@ impl Record {
     }
 
     /// Every number of the record with the limits it must keep.
-    #[inline]
+    #[inline(always)]
     fn numbers(&self) -> [Number; 13] {
         let within = |field, value: f64, limit: f64| Number { field, value, min: -limit, max: limit };
         let size = |field, value: f64| Number { field, value, min: 0.0, max: MAX_SECONDS };

@@ -115,7 +115,7 @@ impl Reading {
 
 /// To the nearest integer, halves away from zero; saturates. The cast truncates in one instruction, where the library
 /// function for `f64` is a page of software on a baseline processor.
-#[inline]
+#[inline(always)]
 fn round(x: f64) -> i64 {
     let whole = x as i64;
     let rest = x - whole as f64;
@@ -123,19 +123,19 @@ fn round(x: f64) -> i64 {
 }
 
 /// To the next integer upwards; saturates.
-#[inline]
+#[inline(always)]
 fn ceil(x: f64) -> i64 {
     let whole = x as i64;
     whole.saturating_add(i64::from((whole as f64) < x))
 }
 
-#[inline]
+#[inline(always)]
 fn round_ns(seconds: f64) -> i64 {
     round(seconds * 1e9)
 }
 
 /// Unix seconds as nanoseconds; whole seconds are exact.
-#[inline]
+#[inline(always)]
 fn unix_ns(seconds: f64) -> i64 {
     let whole = seconds as i64;
     whole.saturating_mul(NS_PER_SEC).saturating_add(round_ns(seconds - whole as f64))
@@ -143,7 +143,7 @@ fn unix_ns(seconds: f64) -> i64 {
 
 impl Record {
     /// Time on the anchor clock since `prediction_time`; negative before it.
-    #[inline]
+    #[inline(always)]
     pub fn elapsed<C: Clocks>(&self, clocks: &C) -> Result<Span, AnchorUnavailable> {
         let since = |now: i64| now.saturating_sub(self.anchor);
         Ok(Span::from_ns(match self.anchor_clock {
@@ -164,13 +164,13 @@ impl Record {
     }
 
     /// The time now.
-    #[inline]
+    #[inline(always)]
     pub fn read<C: Clocks>(&self, clocks: &C) -> Result<Reading, AnchorUnavailable> {
         Ok(self.read_at(self.elapsed(clocks)?))
     }
 
     /// The time `elapsed` after `prediction_time`, past or future.
-    #[inline]
+    #[inline(always)]
     pub fn read_at(&self, elapsed: Span) -> Reading {
         let system = Timestamp::from_ns(unix_ns(self.prediction_time)) + elapsed;
         let drift = Span::from_ns(round(elapsed.as_ns() as f64 * self.drift_rate));
@@ -190,7 +190,7 @@ impl Record {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn bound(&self, elapsed: Span, corrected: Timestamp) -> TimeBound {
         // An old page has a sigma and no bound; a withdrawn or disrupted one has lost its bound; zero is no bound.
         let bounded = self.version == Version::V2
@@ -207,7 +207,7 @@ impl Record {
     }
 
     /// The status `elapsed` after `prediction_time`. The gravest reason wins.
-    #[inline]
+    #[inline(always)]
     pub fn status(&self, elapsed: Span) -> Status {
         let f = self.flags;
         let valid_for = Span::from_ns(round_ns(self.valid_until - self.prediction_time));

@@ -50,7 +50,7 @@ impl PageCell {
     }
 
     /// One untorn snapshot, or an answer after `budget` attempts. Never blocks.
-    #[inline]
+    #[inline(always)]
     pub fn snapshot(&self, budget: u32) -> Result<[u64; WORDS], SnapshotError> {
         let mut last = SnapshotError::Contended;
         for _ in 0..budget {
@@ -73,7 +73,7 @@ impl PageCell {
         core::array::from_fn(|i| self.words[i].load(Ordering::Relaxed))
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_v2(&self) -> Result<[u64; WORDS], SnapshotError> {
         let words = load_once::<WORDS, SEQUENCE_WORD>(&self.words)?;
         if is_v2(words[MAGIC_WORD]) { Ok(words) } else { Err(SnapshotError::Contended) }
@@ -105,7 +105,7 @@ impl PageCell {
 ///
 /// Public for the model checker, which needs fewer words than a page has; everybody else takes a snapshot.
 #[doc(hidden)]
-#[inline]
+#[inline(always)]
 pub fn load_once<const N: usize, const S: usize>(words: &[AtomicU64; N]) -> Result<[u64; N], SnapshotError> {
     // Acquire: pairs with the writer's final Release store of this word.
     let before = words[S].load(Ordering::Acquire);
@@ -122,7 +122,7 @@ pub fn load_once<const N: usize, const S: usize>(words: &[AtomicU64; N]) -> Resu
 /// One write over `N` words, of which word `S` of `new` holds the next even sequence in its upper half.
 #[cfg(feature = "writer")]
 #[doc(hidden)]
-#[inline]
+#[inline(always)]
 pub fn store_once<const N: usize, const S: usize>(words: &[AtomicU64; N], odd: u32, new: &[u64; N]) {
     words[S].store(u64::from(odd) << 32 | new[S] & 0xffff_ffff, Ordering::Relaxed);
     // Pairs with the reader's Acquire fence: no word below is seen before the odd sequence.
