@@ -30,7 +30,7 @@ impl Default for LogOptions {
 }
 
 /// How much room [`EventLog::check_room`] wants to see; less than that is used up by appends all the same.
-const ROOM_BYTES: u64 = 64 << 10;
+const ROOM_BYTES: u64 = 256 << 10;
 
 /// The log of one data directory, which it holds against other processes.
 #[derive(Debug)]
