@@ -1,8 +1,10 @@
 //! The kernel's clock: the one place of the service that reads the time for timers.
 
 mod os;
+mod page;
 
-pub use os::{OsClock, monotonic};
+pub use os::OsClock;
+pub use page::PageClock;
 
 use chronotick_core::Timestamp;
 use minoots_kernel::ClockStamp;

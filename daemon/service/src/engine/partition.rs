@@ -6,8 +6,9 @@
 use super::feed::FeedWriter;
 use super::handle::{EngineError, EngineStatus, FireOrder, Request};
 use super::round::{self, Answer};
-use crate::clock::{KernelClock, monotonic};
+use crate::clock::KernelClock;
 use crate::store::{EventLog, StoreError};
+use chronotick::os_clock::boottime;
 use chronotick_core::{MonoTime, Span};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use minoots_kernel::{ClockStamp, CommandError, Event, EventRecord, FiringId, Kernel};
@@ -102,7 +103,7 @@ impl Partition {
                 Some(due) => due - self.clock.stamp().now,
                 None => WAIT_MAX,
             },
-            Health::Full { retry_at } => *retry_at - monotonic(),
+            Health::Full { retry_at } => *retry_at - boottime(),
             Health::Failed { .. } => WAIT_MAX,
         };
         wait.clamp(Span::ZERO, WAIT_MAX)
@@ -186,7 +187,7 @@ impl Partition {
     /// While the disk is full: sees, now and then, whether there is room again. True when there is.
     fn look_for_room(&mut self) -> bool {
         let Health::Full { retry_at } = self.health else { return false };
-        if monotonic() < retry_at {
+        if boottime() < retry_at {
             return false;
         }
         match self.log.check_room() {
@@ -207,7 +208,7 @@ impl Partition {
             if matches!(self.health, Health::Sound) {
                 tracing::warn!(place = self.place, %error, "changes are refused and fires wait until there is room");
             }
-            Health::Full { retry_at: monotonic() + ROOM_RETRY }
+            Health::Full { retry_at: boottime() + ROOM_RETRY }
         } else {
             tracing::error!(place = self.place, %error, "changes are refused and fires wait until a restart");
             let reason = match error {
