@@ -120,11 +120,12 @@ fn the_format_of_version_1_is_written_byte_for_byte() {
 }
 
 fn write(dir: &Path) {
-    let mut log = SegmentLog::open(dir, LogOptions { segment_bytes: 1 << 20, reserve_bytes: 256 }).unwrap();
-    log.recover(&mut |_| Ok(())).unwrap();
+    let mut log =
+        SegmentLog::open(dir, LogOptions { segment_bytes: 1 << 20, reserve_bytes: 256 }).expect("it opens");
+    log.recover(&mut |_| Ok(())).expect("it is empty");
     let records = records();
-    log.append(&records[..4]).unwrap();
-    log.append(&records[4..]).unwrap();
+    log.append(&records[..4]).expect("there is room");
+    log.append(&records[4..]).expect("there is room");
 }
 
 /// Makes the vectors; run it by name when there is a new version, with its directory in `vectors`.

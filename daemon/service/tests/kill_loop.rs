@@ -29,6 +29,8 @@ const LOAD: u64 = 250;
 const DELAY_MAX_MS: u64 = 400;
 /// Small, so that the run crosses many segments.
 const OPTIONS: LogOptions = LogOptions { segment_bytes: 512 << 10, reserve_bytes: 64 << 10 };
+/// A child that waits for its timers this long without any event has lost some.
+const STALLED: Duration = Duration::from_secs(30);
 const DIRECTORY: &str = "MINOOTS_KILL_LOOP_DIRECTORY";
 const LIFE: &str = "MINOOTS_KILL_LOOP_LIFE";
 
@@ -181,7 +183,7 @@ fn child() {
     let ids: IdSource = Arc::new(move || TimerId::from_u128(u128::from(life) << 64 | u128::from(number())));
     let config = EngineConfig { data_dir: directory.into(), clock: Box::new(OsClock), ids, log: OPTIONS };
     let engine = Engine::start(config).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let handle = engine.handle.clone();
     let (lines, requests) = tokio::sync::mpsc::unbounded_channel();
     std::thread::spawn(move || {
@@ -241,6 +243,10 @@ async fn until_idle(feed: &Feed, handle: &EngineHandle) {
         if status.scheduled == 0 && status.firing == 0 {
             return;
         }
-        events.next().await.expect("it runs");
+        // No test of speed: without an event for so long, the rest has been lost.
+        tokio::time::timeout(STALLED, events.next())
+            .await
+            .unwrap_or_else(|_| panic!("{status:?}, but nothing happens any more"))
+            .expect("it runs");
     }
 }
