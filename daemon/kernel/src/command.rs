@@ -68,7 +68,11 @@ impl fmt::Display for CommandError {
             Self::Invalid(what) => f.write_str(what),
             Self::NotFound(id) => write!(f, "no timer {id}: GET /v1/timers lists the ones there are"),
             Self::WrongState { id, state } => {
-                write!(f, "timer {id} is {}: only a scheduled timer can be cancelled", state.as_str())
+                write!(
+                    f,
+                    "timer {id} is {}: only a scheduled timer can be cancelled, only a firing one finished",
+                    state.as_str()
+                )
             }
             Self::IdempotencyConflict { id } => write!(
                 f,

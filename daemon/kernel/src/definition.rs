@@ -13,6 +13,17 @@ pub const LABELS_MAX: usize = 64;
 /// The longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 256;
 
+/// The longest label key or label value, in bytes.
+pub const LABEL_MAX_BYTES: usize = 256;
+/// The most actions a timer may have.
+pub const ACTIONS_MAX: usize = 64;
+/// The largest definition: the sum of its texts, in bytes.
+pub const DEFINITION_MAX_BYTES: usize = 1 << 20;
+/// The longest reason of a cancellation, in bytes.
+pub const REASON_MAX_BYTES: usize = 1024;
+/// The longest detail of an action's result that is kept, in bytes; the rest is cut off.
+pub const DETAIL_MAX_BYTES: usize = 4096;
+
 /// The immutable part of a timer.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TimerDefinition {

@@ -12,6 +12,9 @@ pub mod definition;
 pub mod event;
 pub mod id;
 pub mod instance;
+pub mod kernel;
+mod query;
+mod validate;
 
 pub use clock::{ClockSource, ClockStamp};
 pub use command::{Command, CommandError};
@@ -19,3 +22,5 @@ pub use definition::{ActionSpec, ScheduleSpec, TimerDefinition};
 pub use event::{ActionResult, Event, EventRecord};
 pub use id::{FiringId, TenantId, TimerId};
 pub use instance::{TimerInstance, TimerState};
+pub use kernel::{Kernel, Outcome, ReplayError};
+pub use query::{LIST_SCAN_MAX, Listing, Selection};

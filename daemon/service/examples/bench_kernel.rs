@@ -1,0 +1,336 @@
+//! Measures the engine against the bare floor of this machine: the same bytes written and synced with nothing around.
+//!
+//! Subject and floor alternate in the same run, and a figure is the median over the rounds, since on a shared machine
+//! two runs one after the other differ by a factor of two. `--json` prints one line per figure, else a table is
+//! printed. `--dir DIR` chooses the disk (default: the temporary directory).
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use chronotick::os_clock::{boottime, realtime};
+use chronotick_core::{Span, Timestamp};
+use minoots::clock::{KernelClock, ManualClock, OsClock};
+use minoots::engine::{Engine, EngineConfig, EngineHandle, FireOrder, Started};
+use minoots::store::LogOptions;
+use minoots_kernel::{ActionSpec, ScheduleSpec, TenantId, TimerDefinition, TimerId};
+use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::runtime::Runtime;
+
+const ROUNDS: usize = 9;
+const BATCH: usize = 100;
+const IN_FLIGHT: usize = 64;
+/// Creates in one round of `kernel.create.batch`.
+const BATCH_CREATES: usize = 20_000;
+/// Creates in one round of `kernel.create.single`.
+const SINGLE_CREATES: usize = 500;
+/// Timers in one round of `kernel.fire`.
+const FIRES: usize = 20_000;
+/// Timers of the lateness figures, and how many wait in the background.
+const LATE_TIMERS: usize = 20_000;
+const PENDING: usize = 100_000;
+/// The lateness of engine and bare thread is measured in turns of a second, so many each.
+const TURNS: usize = 10;
+
+struct Figure {
+    name: &'static str,
+    unit: &'static str,
+    baseline: &'static str,
+    /// Subject and floor of each round.
+    rounds: Vec<(f64, f64)>,
+}
+
+impl Figure {
+    fn print(&self, json: bool) {
+        let value = median(self.rounds.iter().map(|r| r.0));
+        let floor = median(self.rounds.iter().map(|r| r.1));
+        let ratio = median(self.rounds.iter().map(|r| r.0 / r.1));
+        let Self { name, unit, baseline, .. } = self;
+        if json {
+            println!(
+                "{{\"name\":\"{name}\",\"value\":{value:.1},\"unit\":\"{unit}\",\"baseline\":\"{baseline}\",\
+                 \"baseline_value\":{floor:.1},\"ratio\":{ratio:.3}}}"
+            );
+        } else {
+            println!("{name:<24} {value:>12.1} {unit:<9} {floor:>12.1} {baseline:<18} {ratio:>7.3}");
+        }
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn percentile(sorted: &[i64], percent: usize) -> f64 {
+    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)] as f64
+}
+
+fn start(dir: &Path, clock: impl KernelClock + 'static) -> Started {
+    let next = AtomicU64::new(1);
+    let ids = Arc::new(move || TimerId::from_u128(u128::from(next.fetch_add(1, Ordering::Relaxed))));
+    let config =
+        EngineConfig { data_dir: dir.to_path_buf(), clock: Box::new(clock), ids, log: LogOptions::default() };
+    Engine::start(config).unwrap()
+}
+
+/// A timer as users make them: one webhook, one label.
+fn definition(schedule: ScheduleSpec) -> TimerDefinition {
+    TimerDefinition {
+        tenant: TenantId::default(),
+        name: "order-1234-reminder".to_string(),
+        schedule,
+        actions: vec![ActionSpec {
+            id: "notify".to_string(),
+            kind: "webhook".to_string(),
+            parameters_json: r#"{"url":"http://127.0.0.1:8080/hook"}"#.to_string(),
+        }],
+        labels: [("team".to_string(), "orders".to_string())].into(),
+        metadata_json: None,
+        idempotency_key: None,
+    }
+}
+
+fn far() -> TimerDefinition {
+    definition(ScheduleSpec::AfterNs(Span::from_secs(86_400).as_ns()))
+}
+
+/// Operations in a second.
+fn rate(operations: usize, work: impl FnOnce()) -> f64 {
+    let begin = boottime();
+    work();
+    operations as f64 / (boottime() - begin).as_secs_f64()
+}
+
+/// Writes of `bytes` to a file with reserved space, each with its own sync.
+struct Floor {
+    file: std::fs::File,
+    at: u64,
+}
+
+impl Floor {
+    fn new(dir: &Path) -> Self {
+        let file = std::fs::File::create(dir.join("floor")).unwrap();
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 256 << 20).unwrap();
+        Self { file, at: 0 }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.at + bytes.len() as u64 > 256 << 20 {
+            self.at = 0;
+        }
+        self.file.write_all_at(bytes, self.at).unwrap();
+        self.at += bytes.len() as u64;
+        self.file.sync_data().unwrap();
+    }
+}
+
+/// How many bytes the log has grown by, without its reserved space.
+fn log_bytes(dir: &Path) -> usize {
+    let segments = std::fs::read_dir(dir.join("log")).unwrap();
+    segments.map(|s| std::fs::read(s.unwrap().path()).unwrap()).map(|b| used(&b)).sum()
+}
+
+fn used(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1)
+}
+
+/// The bytes that one create, and one fire, take in the log.
+fn event_bytes(dir: &Path, runtime: &Runtime) -> (usize, usize) {
+    let clock = ManualClock::new(Timestamp::from_secs(1_700_000_000));
+    let mut engine = start(dir, clock.clone());
+    let empty = 64;
+    let batch = vec![definition(ScheduleSpec::AfterNs(1)); 1000];
+    runtime.block_on(engine.handle.create_many(batch)).unwrap();
+    let created = log_bytes(dir) - empty;
+    clock.set(Timestamp::from_secs(1_700_000_001));
+    let mut fired = 0;
+    while fired < 1000 {
+        fired += engine.fires.blocking_recv().unwrap().len();
+    }
+    let all = log_bytes(dir) - empty;
+    stop(engine);
+    (created / 1000, (all - created) / 1000)
+}
+
+fn stop(engine: Started) {
+    engine.handle.shutdown();
+    engine.thread.join().unwrap();
+}
+
+fn create_figures(dir: &Path, runtime: &Runtime, bytes: usize) -> [Figure; 2] {
+    let engine = start(&dir.join("create"), OsClock);
+    let mut floor = Floor::new(dir);
+    // What the engine gathers in a round when this many batches are waiting.
+    let gathered = 1024_usize.next_multiple_of(BATCH);
+    let (one, many) = (vec![0x55; bytes], vec![0x55; bytes * gathered]);
+    let mut single = Vec::new();
+    let mut batch = Vec::new();
+    for _ in 0..ROUNDS {
+        let subject = rate(SINGLE_CREATES, || {
+            runtime.block_on(async {
+                for _ in 0..SINGLE_CREATES {
+                    engine.handle.create(far()).await.unwrap();
+                }
+            });
+        });
+        let bare = rate(SINGLE_CREATES, || (0..SINGLE_CREATES).for_each(|_| floor.write(&one)));
+        single.push((subject, bare));
+        let subject = rate(BATCH_CREATES, || runtime.block_on(create_in_flight(&engine.handle)));
+        let writes = BATCH_CREATES / gathered;
+        let bare = rate(writes * gathered, || (0..writes).for_each(|_| floor.write(&many)));
+        batch.push((subject, bare));
+    }
+    stop(engine);
+    let baseline = "write+fdatasync";
+    [
+        Figure { name: "kernel.create.single", unit: "timers/s", baseline, rounds: single },
+        Figure { name: "kernel.create.batch", unit: "timers/s", baseline, rounds: batch },
+    ]
+}
+
+async fn create_in_flight(handle: &EngineHandle) {
+    let next = Arc::new(AtomicU64::new(0));
+    let workers: Vec<_> = (0..IN_FLIGHT)
+        .map(|_| {
+            let (handle, next) = (handle.clone(), next.clone());
+            tokio::spawn(async move {
+                while next.fetch_add(1, Ordering::Relaxed) < (BATCH_CREATES / BATCH) as u64 {
+                    for answer in handle.create_many(vec![far(); BATCH]).await.unwrap() {
+                        answer.unwrap();
+                    }
+                }
+            })
+        })
+        .collect();
+    for worker in workers {
+        worker.await.unwrap();
+    }
+}
+
+fn fire_figure(dir: &Path, runtime: &Runtime, bytes: usize) -> Figure {
+    let mut now = Timestamp::from_secs(1_700_000_000);
+    let clock = ManualClock::new(now);
+    let mut engine = start(&dir.join("fire"), clock.clone());
+    let mut floor = Floor::new(dir);
+    // What the engine fires in a round: a limit's worth before the requests, and as many after them.
+    let at_once = 2048;
+    let many = vec![0x55; bytes * at_once];
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        now += Span::from_secs(10);
+        for _ in 0..FIRES / 1000 {
+            let timers = vec![definition(ScheduleSpec::AtNs(now.as_ns())); 1000];
+            runtime.block_on(engine.handle.create_many(timers)).unwrap();
+        }
+        let subject = rate(FIRES, || {
+            clock.set(now);
+            // Wakes the engine, which else looks at a clock that was set by hand four times a second.
+            runtime.block_on(engine.handle.status()).unwrap();
+            let mut fired = 0;
+            while fired < FIRES {
+                fired += engine.fires.blocking_recv().unwrap().len();
+            }
+        });
+        let writes = FIRES / at_once;
+        let bare = rate(writes * at_once, || (0..writes).for_each(|_| floor.write(&many)));
+        rounds.push((subject, bare));
+    }
+    stop(engine);
+    Figure { name: "kernel.fire", unit: "fires/s", baseline: "write+fdatasync", rounds }
+}
+
+/// Lateness of the engine's fires, of their handing over, and of a thread that only sleeps to such deadlines.
+fn lateness_figures(dir: &Path, runtime: &Runtime) -> Vec<Figure> {
+    let mut engine = start(&dir.join("late"), OsClock);
+    for _ in 0..PENDING / 1000 {
+        runtime.block_on(engine.handle.create_many(vec![far(); 1000])).unwrap();
+    }
+    let begin = realtime() + Span::from_secs(1);
+    let per_turn = LATE_TIMERS / TURNS;
+    // Even seconds are the engine's, odd seconds the bare thread's.
+    let deadlines = |first_second: i64| {
+        let mut state = 0x2545_F491_4F6C_DD1D_u64;
+        let mut all: Vec<_> = (0..LATE_TIMERS)
+            .map(|i| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                let within_ns = (state % 990_000_000) as i64;
+                begin + Span::from_secs(first_second + 2 * (i / per_turn) as i64) + Span::from_ns(within_ns)
+            })
+            .collect();
+        all.sort_unstable();
+        all
+    };
+    let timers: Vec<_> = deadlines(0).iter().map(|d| definition(ScheduleSpec::AtNs(d.as_ns()))).collect();
+    for chunk in timers.chunks(1000) {
+        for answer in runtime.block_on(engine.handle.create_many(chunk.to_vec())).unwrap() {
+            answer.unwrap();
+        }
+    }
+    let bare_deadlines = deadlines(1);
+    let bare = std::thread::spawn(move || {
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+        bare_deadlines.into_iter().map(sleep_until).collect::<Vec<i64>>()
+    });
+    let mut decided = Vec::with_capacity(LATE_TIMERS);
+    let mut handed = Vec::with_capacity(LATE_TIMERS);
+    while decided.len() < LATE_TIMERS {
+        let orders: Vec<FireOrder> = engine.fires.blocking_recv().unwrap();
+        let now_ns = realtime().as_ns();
+        decided.extend(orders.iter().filter_map(|o| o.timer.lateness_ns));
+        handed.extend(orders.iter().map(|o| now_ns - o.timer.due_ns));
+    }
+    let mut bare = bare.join().unwrap();
+    stop(engine);
+    decided.sort_unstable();
+    handed.sort_unstable();
+    bare.sort_unstable();
+    let figure = |name, values: &[i64], percent| {
+        let rounds = vec![(percentile(values, percent) / 1e3, percentile(&bare, percent) / 1e3)];
+        Figure { name, unit: "us", baseline: "bare_thread", rounds }
+    };
+    vec![
+        figure("kernel.lateness.p50", &decided, 50),
+        figure("kernel.lateness.p99", &decided, 99),
+        figure("kernel.handover.p50", &handed, 50),
+        figure("kernel.handover.p99", &handed, 99),
+    ]
+}
+
+/// Sleeps to a deadline and returns how late it woke, in nanoseconds.
+fn sleep_until(deadline: Timestamp) -> i64 {
+    let left = deadline - realtime();
+    if left > Span::ZERO {
+        // A park with nobody to unpark it is a sleep.
+        std::thread::park_timeout(left.to_duration());
+    }
+    (realtime() - deadline).as_ns()
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let json = arguments.iter().any(|a| a == "--json");
+    let parent = arguments
+        .iter()
+        .position(|a| a == "--dir")
+        .and_then(|at| arguments.get(at + 1))
+        .map_or_else(std::env::temp_dir, PathBuf::from);
+    let dir = tempfile::tempdir_in(parent).unwrap();
+    let runtime = Runtime::new().unwrap();
+    let (create_bytes, fire_bytes) = event_bytes(&dir.path().join("size"), &runtime);
+    if !json {
+        println!("a create takes {create_bytes} bytes of log, a fire {fire_bytes}");
+        println!("{:<24} {:>12} {:<9} {:>12} {:<18} {:>7}", "figure", "value", "unit", "floor", "", "ratio");
+    }
+    for figure in create_figures(dir.path(), &runtime, create_bytes) {
+        figure.print(json);
+    }
+    fire_figure(dir.path(), &runtime, fire_bytes).print(json);
+    for figure in lateness_figures(dir.path(), &runtime) {
+        figure.print(json);
+    }
+}

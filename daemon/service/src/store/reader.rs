@@ -1,0 +1,92 @@
+//! Finding durable events by sequence, from any thread, while the log grows.
+
+use super::scan::{Scan, Step};
+use super::{LogReader, StoreError};
+use minoots_kernel::EventRecord;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// At most so many bytes of a segment are read to find an event in it.
+const MARK_EVERY_BYTES: u64 = 64 << 10;
+
+/// Where events are: shared by the writer, which adds to it after each sync, and the readers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Index(Arc<RwLock<Contents>>);
+
+#[derive(Debug, Default)]
+struct Contents {
+    segments: Vec<Segment>,
+    last_sequence: u64,
+}
+
+#[derive(Debug)]
+struct Segment {
+    path: PathBuf,
+    first_sequence: u64,
+    /// `(sequence, offset)` of some of its records, in order.
+    marks: Vec<(u64, u64)>,
+}
+
+impl Index {
+    /// A new segment, which will start with `first_sequence`.
+    pub(super) fn add_segment(&self, path: PathBuf, first_sequence: u64) {
+        let mut contents = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        contents.segments.push(Segment { path, first_sequence, marks: Vec::new() });
+    }
+
+    /// Events up to `last_sequence` are durable; the first of them, `first_sequence`, is at `offset` of the newest
+    /// segment.
+    pub(super) fn add_batch(&self, first_sequence: u64, offset: u64, last_sequence: u64) {
+        let mut contents = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        contents.last_sequence = last_sequence;
+        if let Some(segment) = contents.segments.last_mut()
+            && segment.marks.last().is_none_or(|(_, at)| offset - at >= MARK_EVERY_BYTES)
+        {
+            segment.marks.push((first_sequence, offset));
+        }
+    }
+
+    /// The segment and the place to look for an event, and the last event there is.
+    fn locate(&self, sequence: u64) -> Option<(PathBuf, u64, u64)> {
+        let contents = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let after = contents.segments.partition_point(|s| s.first_sequence <= sequence);
+        let segment = contents.segments.get(after.checked_sub(1)?)?;
+        let after = segment.marks.partition_point(|(first, _)| *first <= sequence);
+        let (_, offset) = segment.marks.get(after.checked_sub(1)?)?;
+        Some((segment.path.clone(), *offset, contents.last_sequence))
+    }
+}
+
+impl LogReader for Index {
+    fn read(&self, from: u64, limit: usize) -> Result<Vec<EventRecord>, StoreError> {
+        let mut next = from.max(1);
+        let mut found = Vec::new();
+        while let Some((path, offset, last)) = self.locate(next) {
+            if next > last || found.len() == limit {
+                break;
+            }
+            let (mut scan, _) = Scan::open(&path)?;
+            scan.seek(offset)?;
+            while found.len() < limit && next <= last {
+                match scan.step()? {
+                    Step::Record(record) if record.sequence < next => {}
+                    Step::Record(record) if record.sequence == next => {
+                        next += 1;
+                        found.push(record);
+                    }
+                    Step::Record(record) => {
+                        let why = format!("event {} follows event {}", record.sequence, next - 1);
+                        return Err(StoreError::damaged(&path, scan.offset(), why));
+                    }
+                    // The next event is in the next segment. That it is durable, the index has said.
+                    Step::End if self.locate(next).is_some_and(|(later, ..)| later != path) => break,
+                    Step::End => {
+                        return Err(StoreError::damaged(&path, scan.offset(), "durable events are missing"));
+                    }
+                    Step::Unsound(why) => return Err(StoreError::damaged(&path, scan.offset(), why)),
+                }
+            }
+        }
+        Ok(found)
+    }
+}
