@@ -27,14 +27,14 @@ def conformance_cases():
     return json.loads(CONFORMANCE.read_text())["cases"]
 
 
-def live_page(offset_s=0.0, flags=VALID | NTP_READY | WARMUP_COMPLETE, source=1, sequence=2, max_error_s=0.001):
+def live_page(offset_s=0.0, flags=VALID | NTP_READY | WARMUP_COMPLETE, sequence=2, valid_for_s=60.0):
     """A page as a daemon would have published it a moment ago, anchored on CLOCK_BOOTTIME."""
     real_ns, boot_ns = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     second, fraction_ns = divmod(real_ns, SECOND_NS)
     now_s = real_ns / SECOND_NS
     return V2_FORMAT.pack(
-        *(now_s + offset_s, now_s, offset_s, 0.0, 1e-5, 1e-9, float(second), second + 60.0),
-        *(0.95, sequence, flags, source, 100, b"CT\x02", 1, now_s, 12.5, 1000, max_error_s, 0.5, 0),
+        *(now_s + offset_s, now_s, offset_s, 0.0, 1e-5, 1e-9, float(second), second + valid_for_s),
+        *(0.95, sequence, flags, 1, 100, b"CT\x02", 1, now_s, 12.5, 1000, 0.001, 0.5, 0),
         boot_ns - fraction_ns,
     )
 

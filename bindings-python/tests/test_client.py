@@ -2,6 +2,8 @@
 
 import os
 import signal
+import struct
+import sys
 import threading
 import time
 
@@ -189,39 +191,49 @@ def test_threads_share_a_client(page_file):
     assert problems == []
 
 
-def test_a_wait_lets_other_threads_run(page_file):
-    clock = ChronoTickClient(page_file.path)
-    ended = threading.Event()
+@pytest.fixture
+def during_the_wait():
+    """Runs a function in another thread once this one lets go of the interpreter, which only a wait does here."""
+    interval = sys.getswitchinterval()
+    threads = []
 
-    def wait():
-        clock.wait_until_ns(clock.now_ns() + 200_000_000)
-        ended.set()
+    def arrange(function):
+        begin = threading.Event()
+        thread = threading.Thread(target=lambda: begin.wait() and function())
+        thread.start()
+        threads.append(thread)
+        # No thread is made to let go for so long.
+        sys.setswitchinterval(1_000.0)
+        begin.set()
 
-    thread = threading.Thread(target=wait)
-    thread.start()
-    turns = 0
-    while not ended.is_set():
-        turns += 1
-    thread.join()
-    # With the interpreter locked during the wait, this loop would not turn until it had ended.
-    assert turns > 1_000
+    yield arrange
+    sys.setswitchinterval(interval)
+    for thread in threads:
+        thread.join()
 
 
-def test_a_signal_ends_a_wait(page_file):
-    clock = ChronoTickClient(page_file.path)
-    waiting = threading.Event()
+def test_a_wait_lets_other_threads_run(page_file, during_the_wait):
+    clock = ChronoTickClient(page_file(live_page(valid_for_s=30)))
+    target_ns = clock.now_ns() + 3600 * SECOND_NS
 
-    def interrupt():
-        waiting.wait()
-        os.kill(os.getpid(), signal.SIGINT)
+    def disrupt():
+        with open(page_file.path, "r+b") as page:
+            page.seek(72)
+            page.write(struct.pack("<I", VALID | WARMUP_COMPLETE | DISRUPTED))
 
-    thread = threading.Thread(target=interrupt)
-    thread.start()
+    during_the_wait(disrupt)
+    # With the interpreter held, nobody would disrupt the clock, and the page would expire.
+    with pytest.raises(ChronoTickError, match="disrupted"):
+        clock.wait_until_ns(target_ns)
+
+
+def test_a_signal_ends_a_wait(page_file, during_the_wait):
+    clock = ChronoTickClient(page_file(live_page(valid_for_s=30)))
+    target_ns = clock.now_ns() + 3600 * SECOND_NS
+    during_the_wait(lambda: os.kill(os.getpid(), signal.SIGINT))
+    # A wait that no signal ends is ended by the page's expiry, with another exception.
     with pytest.raises(KeyboardInterrupt):
-        waiting.set()
-        # The page expires long before the hour: if the signal did not end the wait, a ChronoTickError would.
-        clock.wait_until_ns(clock.now_ns() + 3600 * SECOND_NS)
-    thread.join()
+        clock.wait_until_ns(target_ns)
 
 
 def test_the_sample_of_the_readme_runs(default_page, capsys):
