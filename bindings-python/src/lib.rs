@@ -1,4 +1,5 @@
 //! The native module `chronotick._native`: the client of the clock page, as Python sees it.
+#![deny(unsafe_code)]
 
 mod convert;
 mod page;

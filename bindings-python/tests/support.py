@@ -21,15 +21,26 @@ V2_FORMAT = struct.Struct("<8dfIIII3sBddIffIq")
 
 VALID, NTP_READY, MODELS_READY, WARMUP_COMPLETE, HOLDOVER, DISRUPTED = 1, 2, 4, 8, 16, 32
 SECOND_NS = 1_000_000_000
+PAIRING_NS = 100_000
 
 
 def conformance_cases():
     return json.loads(CONFORMANCE.read_text())["cases"]
 
 
+def realtime_boottime_pair():
+    """Both clocks at the same moment, to within PAIRING_NS."""
+    while True:
+        before_ns = time.time_ns()
+        boot_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        # Another thread may have run in between: then the pair is taken again.
+        if time.time_ns() - before_ns < PAIRING_NS:
+            return before_ns, boot_ns
+
+
 def live_page(offset_s=0.0, flags=VALID | NTP_READY | WARMUP_COMPLETE, sequence=2, valid_for_s=60.0):
     """A page as a daemon would have published it a moment ago, anchored on CLOCK_BOOTTIME."""
-    real_ns, boot_ns = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    real_ns, boot_ns = realtime_boottime_pair()
     second, fraction_ns = divmod(real_ns, SECOND_NS)
     now_s = real_ns / SECOND_NS
     return V2_FORMAT.pack(

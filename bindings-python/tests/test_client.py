@@ -8,7 +8,17 @@ import threading
 import time
 
 import pytest
-from support import DISRUPTED, NTP_READY, REPOSITORY, SECOND_NS, VALID, WARMUP_COMPLETE, live_page, old_page
+from support import (
+    DISRUPTED,
+    NTP_READY,
+    PAIRING_NS,
+    REPOSITORY,
+    SECOND_NS,
+    VALID,
+    WARMUP_COMPLETE,
+    live_page,
+    old_page,
+)
 
 import chronotick
 from chronotick import (
@@ -18,9 +28,6 @@ from chronotick import (
     InvalidArgumentError,
     TargetPastError,
 )
-
-# Between the two clock readings that a page is made of here, and in a float of seconds.
-PAIRING_NS = 1_000_000
 
 
 def test_now_is_the_system_clock_plus_the_offset(page_file):
