@@ -1,1 +1,33 @@
-//! Placeholder of the first commit.
+//! The native module `chronotick._native`: the client of the clock page, as Python sees it.
+#![deny(unsafe_code)]
+
+mod convert;
+mod page;
+mod reading;
+
+use chronotick::ErrorCode;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+/// The clock page, natively. The public names are in `chronotick`.
+#[pymodule]
+mod _native {
+    use super::{Bound, ErrorCode, PyModule, PyModuleMethods, PyResult, PyTuple};
+
+    #[pymodule_export]
+    use crate::page::ClockPage;
+    #[pymodule_export]
+    use crate::reading::{Reading, evaluate};
+
+    /// The code words of `chronotick::ErrorCode`, which every language shares.
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let words = PyTuple::new(module.py(), ErrorCode::ALL.map(ErrorCode::as_str))?;
+        module.add("ERROR_CODES", words)
+    }
+
+    /// The version of the distribution.
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}

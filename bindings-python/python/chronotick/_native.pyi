@@ -1,0 +1,80 @@
+"""Types of the native module; finished by hand and compared with it by stubtest."""
+
+from pathlib import Path
+from typing import Literal, final
+
+__all__ = ["ERROR_CODES", "ClockPage", "Reading", "__version__", "evaluate"]
+
+__version__: str
+ERROR_CODES: tuple[str, ...]
+
+@final
+class Reading:
+    """The time, as the clock page tells it: a value, its bound, and how far to trust it."""
+
+    @property
+    def corrected_ns(self) -> int:
+        """The best estimate of the true time, Unix ns."""
+    @property
+    def earliest_ns(self) -> int | None:
+        """The true time is not before this, Unix ns; None without a bound."""
+    @property
+    def latest_ns(self) -> int | None:
+        """The true time is not after this, Unix ns; None without a bound."""
+    @property
+    def max_error_ns(self) -> int | None:
+        """Half the width of the bound, ns; None without a bound."""
+    @property
+    def sigma_ns(self) -> int:
+        """One standard deviation of the estimate, ns."""
+    @property
+    def status(
+        self,
+    ) -> Literal["synchronized", "warming_up", "holdover", "disrupted", "expired", "legacy", "no_data"]:
+        """How far to trust the reading."""
+    @property
+    def source(self) -> Literal["no_data", "ntp", "cpu_model", "gpu_model", "fusion"]:
+        """What the correction was computed from."""
+    @property
+    def confidence(self) -> float:
+        """The daemon's confidence, 0 to 1."""
+    @property
+    def system_ns(self) -> int:
+        """The system clock at the reading, Unix ns."""
+    @property
+    def drift_rate(self) -> float:
+        """The rate of the correction, s/s."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class ClockPage:
+    """An attached clock page. All threads may share one."""
+
+    def __new__(cls, name: str | None = None) -> ClockPage: ...
+    @property
+    def path(self) -> Path:
+        """Where the page is."""
+    def now(self) -> Reading:
+        """The time now, with its bound, sigma and status."""
+    def now_ns(self) -> int:
+        """The corrected time now, Unix ns."""
+    def status(self) -> str:
+        """How far the clock can be trusted now."""
+    def is_ready(self) -> bool:
+        """True when the daemon has set both VALID and WARMUP_COMPLETE: how old clients judge it."""
+    def now_with_offset(self) -> tuple[Reading, float]:
+        """The time now, with the offset that the page holds."""
+    def wait_until_ns(self, target_ns: int, tolerance_ns: int) -> int:
+        """Blocks until corrected time reaches the target; returns how late it woke, ns, never negative."""
+
+def evaluate(
+    page: bytes,
+    *,
+    realtime_ns: int,
+    boottime_ns: int | None = None,
+    monotonic_raw_ns: int | None = None,
+    counter: int | None = None,
+) -> Reading:
+    """The reading that a client would make of these 128 bytes at these clock readings."""

@@ -1,0 +1,108 @@
+//! An attached clock page as a Python object.
+
+use crate::convert::{attach_error, int64, read_error, wait_error};
+use crate::reading::{Reading, status_word};
+use chronotick::{Client, Flags, OsClocks, Span, Timestamp, WaitError, Waited};
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+/// Python's signal handlers run at least this often during a wait, so that Ctrl-C ends it.
+const SIGNALS_EVERY: Span = Span::from_ms(50);
+
+/// An attached clock page. All threads may share one.
+#[pyclass(frozen, module = "chronotick._native")]
+pub(crate) struct ClockPage(Client);
+
+#[pymethods]
+impl ClockPage {
+    /// Attaches the page with this name or absolute path; None is $CHRONOTICK_SHM, else the default name.
+    #[new]
+    #[pyo3(signature = (name = None))]
+    fn attach(py: Python<'_>, name: Option<&str>) -> PyResult<Self> {
+        Client::attach_named(name).map(Self).map_err(|e| attach_error(py, &e))
+    }
+
+    /// Where the page is.
+    #[getter]
+    fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+
+    /// The time now, with its bound, sigma and status.
+    fn now(&self, py: Python<'_>) -> PyResult<Reading> {
+        self.0.now().map(Reading).map_err(|e| read_error(py, &e))
+    }
+
+    /// The corrected time now, Unix ns.
+    fn now_ns(&self, py: Python<'_>) -> PyResult<i64> {
+        self.0.now().map(|r| r.corrected.as_ns()).map_err(|e| read_error(py, &e))
+    }
+
+    /// How far the clock can be trusted now.
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyString>> {
+        self.0.status().map(|s| status_word(py, s)).map_err(|e| read_error(py, &e))
+    }
+
+    /// True when the daemon has set both VALID and WARMUP_COMPLETE: how old clients judge it.
+    fn is_ready(&self, py: Python<'_>) -> PyResult<bool> {
+        self.record(py)
+            .map(|(_, record)| record.flags.has(Flags::VALID) && record.flags.has(Flags::WARMUP_COMPLETE))
+    }
+
+    /// The time now, with the offset that the page holds.
+    fn now_with_offset(&self, py: Python<'_>) -> PyResult<(Reading, f64)> {
+        self.record(py).map(|(reading, record)| (reading, record.offset_correction))
+    }
+
+    /// Blocks until corrected time reaches the target; returns how late it woke, ns, never negative.
+    fn wait_until_ns(
+        &self,
+        py: Python<'_>,
+        target_ns: &Bound<'_, PyAny>,
+        tolerance_ns: &Bound<'_, PyAny>,
+    ) -> PyResult<i64> {
+        let target = Timestamp::from_ns(int64(target_ns, "target_ns")?);
+        let tolerance = Span::from_ns(int64(tolerance_ns, "tolerance_ns")?);
+        self.wait(py, target, tolerance).map(Span::as_ns)
+    }
+}
+
+impl ClockPage {
+    /// A reading with the very record that it was made from.
+    fn record(&self, py: Python<'_>) -> PyResult<(Reading, chronotick::Record)> {
+        let read = || {
+            // A reading looks for a page that was replaced, which a bare snapshot does not.
+            self.0.now()?;
+            let record = self.0.snapshot()?;
+            Ok((Reading(record.read(&OsClocks)?), record))
+        };
+        read().map_err(|e| read_error(py, &e))
+    }
+
+    fn wait(&self, py: Python<'_>, target: Timestamp, tolerance: Span) -> PyResult<Span> {
+        let begin = self.0.now().map_err(|e| read_error(py, &e))?.corrected;
+        if target < begin {
+            // Refused by the client, whose error says by how much it is late or why the clock cannot be used.
+            return self.slice(py, target, tolerance).map(|w| w.late_by).map_err(|e| wait_error(py, &e));
+        }
+        let mut now = begin;
+        loop {
+            let stop = target.min(now + SIGNALS_EVERY);
+            // Only the last slice need end sharply.
+            let tolerance = if stop == target { tolerance } else { SIGNALS_EVERY };
+            now = match self.slice(py, stop, tolerance) {
+                Ok(waited) if stop == target => return Ok(waited.late_by),
+                Ok(waited) => waited.reading.corrected,
+                // The slice ended between the last reading and the wait: the target was ahead when we began.
+                Err(WaitError::AlreadyPast { late_by, .. }) if stop == target => return Ok(late_by),
+                Err(WaitError::AlreadyPast { now, .. }) => now,
+                Err(e) => return Err(wait_error(py, &e)),
+            };
+            py.check_signals()?;
+        }
+    }
+
+    fn slice(&self, py: Python<'_>, stop: Timestamp, tolerance: Span) -> Result<Waited, WaitError> {
+        py.detach(|| self.0.wait_until(stop, tolerance))
+    }
+}
