@@ -1,6 +1,14 @@
 //! The durable timer service: the kernel's shell and its adapters.
 #![forbid(unsafe_code)]
 
+pub mod actions;
+pub mod api;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod engine;
+pub mod ids;
+pub mod render;
+pub mod serve;
 pub mod store;
+pub mod telemetry;

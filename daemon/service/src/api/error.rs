@@ -1,0 +1,211 @@
+//! The errors of the API: one table of codes, and how each is told over HTTP.
+
+use crate::engine::EngineError;
+use crate::render;
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use chronotick_core::schedule::ScheduleError;
+use minoots_kernel::CommandError;
+use serde::Serialize;
+
+/// One row of the table of errors.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ErrorCode {
+    /// The stable word that programs compare.
+    pub code: &'static str,
+    /// The HTTP status.
+    pub http: u16,
+    /// The gRPC status.
+    pub grpc: tonic::Code,
+    /// What is wrong, for every case of it.
+    pub title: &'static str,
+    /// When to try again, in seconds, where trying again can help.
+    pub retry_after_secs: Option<u32>,
+}
+
+/// The word of a code from the name of its constant.
+macro_rules! lower {
+    ($name:ident) => {{
+        const UPPER: &[u8] = stringify!($name).as_bytes();
+        const LOWER: [u8; UPPER.len()] = {
+            let mut bytes = [0; UPPER.len()];
+            let mut i = 0;
+            while i < UPPER.len() {
+                bytes[i] = UPPER[i].to_ascii_lowercase();
+                i += 1;
+            }
+            bytes
+        };
+        match str::from_utf8(&LOWER) {
+            Ok(word) => word,
+            Err(_) => panic!("a Rust name is UTF-8"),
+        }
+    }};
+}
+
+macro_rules! codes {
+    ($($name:ident = $http:literal $grpc:ident $title:literal $(retry $secs:literal)?;)*) => {
+        $(
+            #[doc = $title]
+            pub const $name: ErrorCode = ErrorCode {
+                code: lower!($name),
+                http: $http,
+                grpc: tonic::Code::$grpc,
+                title: $title,
+                retry_after_secs: codes!(@retry $($secs)?),
+            };
+        )*
+        /// Every row; docs/api/errors.md lists the same ones.
+        pub const ALL: &[&ErrorCode] = &[$(&$name),*];
+    };
+    (@retry $secs:literal) => { Some($secs) };
+    (@retry) => { None };
+}
+
+codes! {
+    INVALID_JSON = 400 InvalidArgument "The body is not valid JSON";
+    INVALID_FIELD = 400 InvalidArgument "A field has a value that cannot be used";
+    UNKNOWN_FIELD = 400 InvalidArgument "A field has a name that is not known";
+    MISSING_FIELD = 400 InvalidArgument "A field that is needed is missing";
+    INVALID_SCHEDULE = 400 InvalidArgument "Exactly one of after or at is needed";
+    INVALID_DURATION = 400 InvalidArgument "The duration cannot be used";
+    INVALID_TIME = 400 InvalidArgument "The time cannot be used";
+    TIME_IN_PAST = 400 InvalidArgument "The time has passed";
+    TIME_TOO_FAR = 400 InvalidArgument "The time lies too far ahead";
+    UNKNOWN_ACTION_KIND = 400 InvalidArgument "No connector carries out this kind of action";
+    INVALID_ACTION = 400 InvalidArgument "The parameters of an action cannot be used";
+    INVALID_TIMER = 400 InvalidArgument "The timer breaks a limit";
+    INVALID_QUERY = 400 InvalidArgument "A query parameter or header cannot be used";
+    TIMER_NOT_FOUND = 404 NotFound "There is no such timer";
+    ROUTE_NOT_FOUND = 404 Unimplemented "There is nothing at this path";
+    METHOD_NOT_ALLOWED = 405 Unimplemented "This path does not know this method";
+    WRONG_STATE = 409 FailedPrecondition "The timer is past the state in which this can be done";
+    IDEMPOTENCY_CONFLICT = 409 AlreadyExists "The idempotency key was used for another timer";
+    BODY_TOO_LARGE = 413 ResourceExhausted "The body is too large";
+    UNSUPPORTED_MEDIA_TYPE = 415 InvalidArgument "The body is not declared as JSON";
+    INTERNAL = 500 Internal "The service broke one of its own rules";
+    STORE_FULL = 503 ResourceExhausted "There is no room to store it" retry 5;
+    STORE_FAILED = 503 Unavailable "The store failed" retry 30;
+    SHUTTING_DOWN = 503 Unavailable "The service is shutting down" retry 1;
+}
+
+/// The media type of an error answer (RFC 9457).
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Why a request was not carried out, in the words of the API.
+#[derive(Debug)]
+pub struct ApiError {
+    /// Its row in the table.
+    pub code: &'static ErrorCode,
+    /// What happened this time, with what to do next.
+    pub detail: String,
+}
+
+impl ApiError {
+    /// A row with its detail.
+    pub fn new(code: &'static ErrorCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+impl From<CommandError> for ApiError {
+    fn from(e: CommandError) -> Self {
+        let code = match &e {
+            CommandError::Schedule(ScheduleError::NegativeDelay(_)) => &INVALID_DURATION,
+            CommandError::Schedule(ScheduleError::InThePast { .. }) => &TIME_IN_PAST,
+            CommandError::Schedule(ScheduleError::TooFar) => &TIME_TOO_FAR,
+            CommandError::Invalid(_) => &INVALID_TIMER,
+            CommandError::NotFound(_) => &TIMER_NOT_FOUND,
+            CommandError::WrongState { .. } => &WRONG_STATE,
+            CommandError::IdempotencyConflict { .. } => &IDEMPOTENCY_CONFLICT,
+            CommandError::DuplicateId(_) => &INTERNAL,
+        };
+        Self::new(code, e.to_string())
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(e: EngineError) -> Self {
+        let code = match e {
+            EngineError::Refused(refused) => return refused.into(),
+            EngineError::StoreFull { .. } => &STORE_FULL,
+            EngineError::StoreFailed { .. } => &STORE_FAILED,
+            EngineError::ShuttingDown => &SHUTTING_DOWN,
+        };
+        Self::new(code, e.to_string())
+    }
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response<Body> {
+        let ErrorCode { code, http, title, retry_after_secs, .. } = *self.code;
+        let body = render::to_text(&Problem {
+            r#type: format!("urn:minoots:error:{code}"),
+            title,
+            status: http,
+            detail: &self.detail,
+            code,
+        });
+        let status = StatusCode::from_u16(http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
+        if let Some(secs) = retry_after_secs {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
+        }
+        response
+    }
+}
+
+impl From<ApiError> for tonic::Status {
+    fn from(e: ApiError) -> Self {
+        let mut status = Self::new(e.code.grpc, format!("{}: {}", e.code.code, e.detail));
+        status
+            .metadata_mut()
+            .insert("minoots-code", tonic::metadata::MetadataValue::from_static(e.code.code));
+        if let Some(secs) = e.code.retry_after_secs {
+            status.metadata_mut().insert("retry-after", tonic::metadata::MetadataValue::from(secs));
+        }
+        status
+    }
+}
+
+/// A malformed id names no timer, so it is answered as an unknown one.
+pub(crate) fn no_such_timer(id: &str) -> ApiError {
+    // What was sent may be long and hostile; enough of it to recognise it is enough.
+    let shown: String = id.chars().take(64).collect();
+    ApiError::new(&TIMER_NOT_FOUND, format!("no timer {shown:?}: GET /v1/timers lists the ones there are"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_lists_every_code_with_its_statuses() {
+        let docs = include_str!("../../../../docs/api/errors.md");
+        for row in ALL {
+            let want = format!("| `{}` | {} | {:?} | {} |", row.code, row.http, row.grpc, row.title);
+            assert!(docs.contains(&want), "docs/api/errors.md lacks the line:\n{want}");
+        }
+        let listed = docs.lines().filter(|l| l.starts_with("| `")).count();
+        assert_eq!(listed, ALL.len(), "docs/api/errors.md lists a code that is not in the table");
+    }
+
+    #[test]
+    fn codes_are_unique() {
+        let mut words: Vec<_> = ALL.iter().map(|c| c.code).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), ALL.len());
+        assert_eq!(TIMER_NOT_FOUND.code, "timer_not_found");
+    }
+}

@@ -1,0 +1,52 @@
+//! The live stream of events as server-sent events.
+
+use super::error::{ApiError, INVALID_QUERY};
+use super::rest::{parameters, unknown_parameter};
+use super::{App, feed};
+use crate::render;
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use std::convert::Infallible;
+use std::time::Duration;
+
+/// Proxies drop connections that are silent for longer.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+pub(super) async fn stream(
+    State(app): State<App>,
+    headers: HeaderMap,
+    query: RawQuery,
+) -> Result<Response, ApiError> {
+    let mut after = None;
+    for (name, value) in parameters(&query) {
+        match name.as_str() {
+            "after" => after = Some(parse_sequence("after", &value)?),
+            _ => return Err(unknown_parameter(&name, "after")),
+        }
+    }
+    // A browser that reconnects repeats the address and adds the header, so the header is the newer one.
+    if let Some(id) = headers.get("last-event-id") {
+        after = Some(parse_sequence("Last-Event-ID", id.to_str().unwrap_or("?"))?);
+    }
+    let events = feed::events(&app.feed, after)
+        .map(|record| {
+            let event = Event::default()
+                .id(record.sequence.to_string())
+                .event(record.event.kind())
+                .data(render::event(&record));
+            Ok::<_, Infallible>(event)
+        })
+        .take_until(app.shutdown.clone().cancelled_owned());
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)).into_response())
+}
+
+fn parse_sequence(name: &str, text: &str) -> Result<u64, ApiError> {
+    text.trim().parse().map_err(|_| {
+        let detail =
+            format!("{name} is {text:?}: give the id of the last event seen, or 0 for the beginning");
+        ApiError::new(&INVALID_QUERY, detail)
+    })
+}

@@ -1,0 +1,191 @@
+//! The REST routes.
+
+use super::error::{ApiError, INTERNAL, INVALID_QUERY, STORE_FULL, no_such_timer};
+use super::{App, PAGE_DEFAULT, PAGE_MAX, body, definition, events};
+use crate::engine::ListQuery;
+use crate::render::{self, TimerView};
+use crate::telemetry;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use minoots_kernel::{TenantId, TimerId, TimerInstance, TimerState};
+use serde::Serialize;
+use serde_json::json;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/v1/timers", get(list).post(create))
+        .route("/v1/timers/{id}", get(read).delete(cancel))
+        .route("/v1/events", get(events::stream))
+        .route("/v1/status", get(status))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+}
+
+async fn create(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+    let bytes = body::read_json(&headers, body).await?;
+    let definition = definition::from_json(&bytes, &headers, &app.connectors)?;
+    let created = app.engine.create(definition).await?;
+    let status = if created.replayed { StatusCode::OK } else { StatusCode::CREATED };
+    app.metrics.created(u64::from(!created.replayed));
+    let location = [(header::LOCATION, format!("/v1/timers/{}", created.timer.id))];
+    Ok((location, timer_json(status, &created.timer)).into_response())
+}
+
+async fn read(State(app): State<App>, Path(id): Path<String>, query: RawQuery) -> Result<Response, ApiError> {
+    refuse_parameters(&query)?;
+    let timer = app.engine.get(TenantId::default(), parse_id(&id)?).await?;
+    Ok(timer_json(StatusCode::OK, &timer))
+}
+
+async fn cancel(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    query: RawQuery,
+) -> Result<Response, ApiError> {
+    let mut reason = None;
+    for (name, value) in parameters(&query) {
+        match name.as_str() {
+            "reason" => reason = Some(value),
+            _ => return Err(unknown_parameter(&name, "reason")),
+        }
+    }
+    let timer = app.engine.cancel(TenantId::default(), parse_id(&id)?, reason).await?;
+    app.metrics.cancelled();
+    Ok(timer_json(StatusCode::OK, &timer))
+}
+
+#[derive(Serialize)]
+struct PageView<'a> {
+    timers: Vec<TimerView<'a>>,
+    next_cursor: Option<String>,
+}
+
+async fn list(State(app): State<App>, query: RawQuery) -> Result<Response, ApiError> {
+    let page = app.engine.list(list_query(&query)?).await?;
+    let view = PageView {
+        timers: page.timers.iter().map(TimerView::new).collect(),
+        next_cursor: page.next.map(|id| id.to_string()),
+    };
+    Ok(json_answer(StatusCode::OK, render::to_text(&view)))
+}
+
+fn list_query(query: &RawQuery) -> Result<ListQuery, ApiError> {
+    let refuse = |detail: String| ApiError::new(&INVALID_QUERY, detail);
+    let mut list = ListQuery { limit: PAGE_DEFAULT, ..ListQuery::default() };
+    for (name, value) in parameters(query) {
+        match name.as_str() {
+            "state" => {
+                list.state = Some(parse_state(&value).ok_or_else(|| {
+                    refuse(format!(
+                        "state is {value:?}: use scheduled, firing, completed, failed or cancelled"
+                    ))
+                })?);
+            }
+            "label" => {
+                let (key, value) = value
+                    .split_once(':')
+                    .ok_or_else(|| refuse(format!("label is {value:?}: write it as key:value")))?;
+                list.labels.push((key.to_string(), value.to_string()));
+            }
+            "limit" => {
+                list.limit = value.parse().ok().filter(|n| (1..=PAGE_MAX).contains(n)).ok_or_else(|| {
+                    refuse(format!("limit is {value:?}: give a number from 1 to {PAGE_MAX}"))
+                })?;
+            }
+            "cursor" => {
+                list.after = Some(TimerId::parse(&value).ok_or_else(|| {
+                    refuse(format!("cursor is {value:?}: give the next_cursor of the page before"))
+                })?);
+            }
+            _ => return Err(unknown_parameter(&name, "state, label, limit, cursor")),
+        }
+    }
+    Ok(list)
+}
+
+async fn healthz() -> Response {
+    json_answer(StatusCode::OK, json!({"status": "ok"}).to_string())
+}
+
+async fn readyz(State(app): State<App>) -> Result<Response, ApiError> {
+    if app.engine.status().await?.accepts_changes {
+        return Ok(json_answer(StatusCode::OK, json!({"status": "ready"}).to_string()));
+    }
+    Err(ApiError::new(
+        &STORE_FULL,
+        "the store takes no changes, since the disk is full or has failed: free some space, or see the log",
+    ))
+}
+
+async fn status(State(app): State<App>) -> Result<Response, ApiError> {
+    let s = app.engine.status().await?;
+    let view = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "clock": {
+            "source": s.clock.as_str(),
+            "detail": s.clock_detail,
+            "max_error_ns": s.clock_max_error_ns,
+        },
+        "timers": {"scheduled": s.scheduled, "firing": s.firing},
+        "last_sequence": s.last_sequence,
+        "accepts_changes": s.accepts_changes,
+    });
+    Ok(json_answer(StatusCode::OK, view.to_string()))
+}
+
+async fn metrics(State(app): State<App>) -> Result<Response, ApiError> {
+    let status = app.engine.status().await.ok();
+    let text = app
+        .metrics
+        .text(status.as_ref())
+        .map_err(|e| ApiError::new(&INTERNAL, format!("the metrics cannot be written: {e}")))?;
+    Ok(([(header::CONTENT_TYPE, telemetry::CONTENT_TYPE)], text).into_response())
+}
+
+fn parse_id(text: &str) -> Result<TimerId, ApiError> {
+    TimerId::parse(text).ok_or_else(|| no_such_timer(text))
+}
+
+/// The state that a word names.
+fn parse_state(word: &str) -> Option<TimerState> {
+    const STATES: [TimerState; 5] = [
+        TimerState::Scheduled,
+        TimerState::Firing,
+        TimerState::Completed,
+        TimerState::Failed,
+        TimerState::Cancelled,
+    ];
+    STATES.into_iter().find(|s| s.as_str() == word)
+}
+
+pub(super) fn parameters(query: &RawQuery) -> impl Iterator<Item = (String, String)> + '_ {
+    form_urlencoded::parse(query.0.as_deref().unwrap_or_default().as_bytes()).into_owned()
+}
+
+/// A misspelt parameter that was passed over would give a wrong answer.
+pub(super) fn unknown_parameter(name: &str, known: &str) -> ApiError {
+    ApiError::new(
+        &INVALID_QUERY,
+        format!("the query parameter {name:?} is not known: this path knows {known}"),
+    )
+}
+
+fn refuse_parameters(query: &RawQuery) -> Result<(), ApiError> {
+    match parameters(query).next() {
+        Some((name, _)) => Err(unknown_parameter(&name, "none")),
+        None => Ok(()),
+    }
+}
+
+fn timer_json(status: StatusCode, timer: &TimerInstance) -> Response {
+    json_answer(status, render::to_text(&TimerView::new(timer)))
+}
+
+fn json_answer(status: StatusCode, text: String) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+}

@@ -1,0 +1,154 @@
+//! The metrics, in the text format that Prometheus reads.
+
+use crate::actions::Outcome;
+use crate::engine::{EngineStatus, FireOrder};
+use minoots_kernel::ClockSource;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
+
+/// The media type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Upper edges of the lateness histogram in seconds: three to a decade from 100 us to 10 s.
+const LATENESS_EDGES_SECONDS: [f64; 16] =
+    [0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AttemptLabels {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SourceLabels {
+    source: &'static str,
+}
+
+/// The metrics of one running service.
+pub struct Metrics {
+    registry: Registry,
+    created: Counter,
+    cancelled: Counter,
+    fired: Counter,
+    handed_over_again: Counter,
+    lateness: Histogram,
+    attempts: Family<AttemptLabels, Counter>,
+    scheduled: Gauge,
+    firing: Gauge,
+    last_sequence: Gauge,
+    accepts_changes: Gauge,
+    clock_source: Family<SourceLabels, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("minoots");
+        let created = Counter::default();
+        registry.register("timers_created", "Timers created and acknowledged", created.clone());
+        let cancelled = Counter::default();
+        registry.register("timers_cancelled", "Timers cancelled and acknowledged", cancelled.clone());
+        let fired = Counter::default();
+        registry.register("timers_fired", "Timers that fired", fired.clone());
+        let handed_over_again = Counter::default();
+        registry.register(
+            "fires_resumed",
+            "Fires whose actions were taken up again after a restart",
+            handed_over_again.clone(),
+        );
+        let lateness = Histogram::new(LATENESS_EDGES_SECONDS);
+        registry.register_with_unit(
+            "fire_lateness",
+            "How long after its due time a timer fired, on corrected time",
+            Unit::Seconds,
+            lateness.clone(),
+        );
+        let attempts = Family::default();
+        registry.register("action_attempts", "Attempts at actions by outcome", attempts.clone());
+        let scheduled = Gauge::default();
+        registry.register("timers_pending", "Timers that wait for their time", scheduled.clone());
+        let firing = Gauge::default();
+        registry.register("fires_open", "Fires whose actions are under way", firing.clone());
+        let last_sequence = Gauge::default();
+        registry.register("log_last_sequence", "Sequence of the last durable event", last_sequence.clone());
+        let accepts_changes = Gauge::default();
+        registry.register(
+            "store_accepts_changes",
+            "0 while the disk is full or failed",
+            accepts_changes.clone(),
+        );
+        let clock_source = Family::default();
+        registry.register("clock_source", "1 for the clock in use", clock_source.clone());
+        Self {
+            registry,
+            created,
+            cancelled,
+            fired,
+            handed_over_again,
+            lateness,
+            attempts,
+            scheduled,
+            firing,
+            last_sequence,
+            accepts_changes,
+            clock_source,
+        }
+    }
+}
+
+impl Metrics {
+    /// Timers were created, not replayed by a key.
+    pub fn created(&self, count: u64) {
+        self.created.inc_by(count);
+    }
+
+    /// A timer was cancelled.
+    pub fn cancelled(&self) {
+        self.cancelled.inc();
+    }
+
+    /// A fire was handed over.
+    pub fn fired(&self, order: &FireOrder) {
+        if order.replayed {
+            // It fired, and was measured, before the restart.
+            self.handed_over_again.inc();
+            return;
+        }
+        self.fired.inc();
+        if let Some(ns) = order.timer.lateness_ns {
+            self.lateness.observe(ns as f64 / 1e9);
+        }
+    }
+
+    /// An attempt at an action has ended.
+    pub fn attempted(&self, kind: &'static str, outcome: &Outcome) {
+        let outcome = match outcome {
+            Outcome::Done(_) => "done",
+            Outcome::Retry { .. } => "retryable",
+            Outcome::Failed(_) => "failed",
+        };
+        self.attempts.get_or_create(&AttemptLabels { kind, outcome }).inc();
+    }
+
+    /// All metrics as text. Without a status (the engine is gone) the gauges keep what they last were.
+    pub fn text(&self, status: Option<&EngineStatus>) -> Result<String, fmt::Error> {
+        if let Some(status) = status {
+            self.scheduled.set(status.scheduled as i64);
+            self.firing.set(status.firing as i64);
+            self.last_sequence.set(status.last_sequence as i64);
+            self.accepts_changes.set(status.accepts_changes.into());
+            for source in [ClockSource::Page, ClockSource::PageHoldover, ClockSource::Os] {
+                let labels = SourceLabels { source: source.as_str() };
+                self.clock_source.get_or_create(&labels).set((source == status.clock).into());
+            }
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

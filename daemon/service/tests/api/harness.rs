@@ -1,0 +1,267 @@
+//! A running service, a receiver of webhooks, and a reader of server-sent events.
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use minoots::clock::{KernelClock, ManualClock, OsClock};
+use minoots::config::{Config, DEFAULT_SHM};
+use minoots::engine::Engine;
+use minoots::serve::Service;
+use minoots::store::{EventLog, LogOptions, MemoryLog, SegmentLog};
+use serde_json::Value;
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// A service on a temporary directory and a free port.
+pub(crate) struct Running {
+    pub(crate) url: String,
+    pub(crate) client: reqwest::Client,
+    service: Service,
+}
+
+/// Settings for a test: a free port, and retries that do not wait long.
+pub(crate) fn config(data_dir: &Path) -> Config {
+    Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data_dir: data_dir.into(),
+        shm_name: DEFAULT_SHM.into(),
+        retry: minoots::actions::RetryPolicy {
+            backoff_initial: Duration::from_millis(2),
+            ..Default::default()
+        },
+        max_in_flight: 8,
+    }
+}
+
+pub(crate) fn client() -> reqwest::Client {
+    // The connector's client has its TLS settings given; this one finds the process-wide ones.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+impl Running {
+    /// On the store of a directory and the clock of the operating system.
+    pub(crate) async fn on_disk(data_dir: &Path) -> Self {
+        let config = config(data_dir);
+        let log = SegmentLog::open(data_dir, LogOptions::default()).unwrap();
+        Self::over(&config, Box::new(log), Box::new(OsClock)).await
+    }
+
+    /// On a store that can misbehave.
+    pub(crate) async fn on_memory(log: MemoryLog) -> Self {
+        Self::over(&config(Path::new("memory")), Box::new(log), Box::new(OsClock)).await
+    }
+
+    /// On a clock that stands.
+    pub(crate) async fn on_clock(clock: ManualClock) -> Self {
+        Self::over(&config(Path::new("memory")), Box::new(MemoryLog::new()), Box::new(clock)).await
+    }
+
+    pub(crate) async fn over(config: &Config, log: Box<dyn EventLog>, clock: Box<dyn KernelClock>) -> Self {
+        let started = Engine::start_on(log, "memory".into(), clock, minoots::ids::system()).unwrap();
+        let service = Service::start_over(config, started).await.unwrap();
+        Self { url: format!("http://{}", service.addr), client: client(), service }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.service.stop().await;
+    }
+
+    /// Creates a timer from its JSON and gives the answer's.
+    pub(crate) async fn create(&self, body: Value) -> Value {
+        let answer = self.post(body.to_string()).await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        answer.json()
+    }
+
+    pub(crate) async fn post(&self, body: impl Into<reqwest::Body>) -> Answer {
+        let request = self.client.post(format!("{}/v1/timers", self.url));
+        Answer::of(request.header("content-type", "application/json").body(body)).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.client.get(format!("{}{path}", self.url))).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        Answer::of(self.client.delete(format!("{}{path}", self.url))).await
+    }
+
+    /// Events after the one with this id.
+    pub(crate) async fn events(&self, last_event_id: Option<&str>) -> Events {
+        let mut request = self.client.get(format!("{}/v1/events", self.url));
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Events { response, buffer: String::new() }
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) async fn of(request: reqwest::RequestBuilder) -> Self {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Self { status, headers, text: response.text().await.unwrap() }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+}
+
+/// One server-sent event.
+#[derive(Debug)]
+pub(crate) struct Sse {
+    pub(crate) id: String,
+    pub(crate) event: String,
+    pub(crate) data: Value,
+}
+
+/// A stream of server-sent events.
+pub(crate) struct Events {
+    response: reqwest::Response,
+    buffer: String,
+}
+
+impl Events {
+    /// The next event; `None` at a clean end of the stream.
+    pub(crate) async fn next(&mut self) -> Option<Sse> {
+        loop {
+            if let Some((block, rest)) = self.buffer.split_once("\n\n") {
+                let field = |name: &str| {
+                    block.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": ")).map(str::to_string)
+                };
+                let parsed = field("data").map(|data| Sse {
+                    id: field("id").unwrap(),
+                    event: field("event").unwrap(),
+                    data: serde_json::from_str(&data).unwrap(),
+                });
+                self.buffer = rest.to_string();
+                match parsed {
+                    Some(event) => return Some(event),
+                    None => continue,
+                }
+            }
+            let chunk = self.response.chunk().await.unwrap()?;
+            self.buffer.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+
+    /// The next events up to the first of this kind.
+    pub(crate) async fn until(&mut self, kind: &str) -> Vec<Sse> {
+        let mut seen = Vec::new();
+        loop {
+            let event = self.next().await.expect("the stream ended too early");
+            let last = event.event == kind;
+            seen.push(event);
+            if last {
+                return seen;
+            }
+        }
+    }
+}
+
+/// A delivered webhook.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Delivery {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |v| v.to_str().unwrap())
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+/// What the receiver answers: a status and a header or two.
+pub(crate) type Scripted = (u16, Vec<(&'static str, &'static str)>);
+
+/// A receiver of webhooks on a port of its own. It answers as scripted, then 200.
+pub(crate) struct Sink {
+    pub(crate) url: String,
+    pub(crate) deliveries: UnboundedReceiver<Delivery>,
+    answers: Arc<Semaphore>,
+}
+
+#[derive(Clone)]
+struct SinkState {
+    /// One permit for each answer.
+    answers: Arc<Semaphore>,
+    script: Arc<Mutex<VecDeque<Scripted>>>,
+    delivered: UnboundedSender<Delivery>,
+}
+
+impl Sink {
+    /// Answers at once.
+    pub(crate) async fn start(script: impl IntoIterator<Item = Scripted>) -> Self {
+        let sink = Self::held(script).await;
+        sink.answers.add_permits(1_000_000);
+        sink
+    }
+
+    /// Answers only when it is told to.
+    pub(crate) async fn held(script: impl IntoIterator<Item = Scripted>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (delivered, deliveries) = unbounded_channel();
+        let script = Arc::new(Mutex::new(script.into_iter().collect()));
+        let answers = Arc::new(Semaphore::new(0));
+        let state = SinkState { answers: answers.clone(), script, delivered };
+        let app = Router::new().fallback(receive).with_state(state);
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { url, deliveries, answers }
+    }
+
+    /// Lets one answer out.
+    pub(crate) fn answer(&self) {
+        self.answers.add_permits(1);
+    }
+
+    pub(crate) async fn next(&mut self) -> Delivery {
+        self.deliveries.recv().await.unwrap()
+    }
+}
+
+async fn receive(State(state): State<SinkState>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let delivery = Delivery {
+        method: parts.method.to_string(),
+        path: parts.uri.path().to_string(),
+        headers: parts.headers,
+        body: String::from_utf8(body.to_vec()).unwrap(),
+    };
+    let (status, headers) = state.script.lock().unwrap().pop_front().unwrap_or((200, Vec::new()));
+    // The receiver of a test that has ended is gone.
+    let _ = state.delivered.send(delivery);
+    state.answers.acquire().await.unwrap().forget();
+    let mut response = StatusCode::from_u16(status).unwrap().into_response();
+    for (name, value) in headers {
+        response.headers_mut().insert(name, value.parse().unwrap());
+    }
+    response
+}
