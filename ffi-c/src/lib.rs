@@ -1,1 +1,24 @@
-//! Placeholder of the first commit.
+//! The C library of chronotick: the client behind a C ABI, declared in `include/chronotick.h`.
+//!
+//! The contract of every function is in `ffi-c/README.md`: a status code is returned, NULL is checked, a panic becomes
+//! `CHRONOTICK_ERROR_INTERNAL`, outputs are written only on success, what is opened is closed explicitly, and one
+//! client serves any number of threads. `cargo xtask gen` writes the header from these files.
+
+mod client;
+mod error;
+mod evaluate;
+mod flags;
+mod names;
+mod types;
+
+pub use client::{
+    ChronotickClient, chronotick_client_close, chronotick_client_open, chronotick_now, chronotick_status,
+    chronotick_wait_until,
+};
+pub use error::{ChronotickError, chronotick_last_error_message};
+pub use evaluate::chronotick_evaluate;
+pub use flags::*;
+pub use names::{
+    chronotick_error_name, chronotick_source_name, chronotick_status_name, chronotick_version,
+};
+pub use types::{ChronotickClocks, ChronotickReading, ChronotickWaited};

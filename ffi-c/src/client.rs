@@ -1,0 +1,145 @@
+//! The client as a C handle.
+
+use crate::error::{ChronotickError, Failure, guard};
+use crate::types::{ChronotickReading, ChronotickWaited};
+use chronotick::{AttachError, Client, Span, Status, Timestamp};
+use std::ffi::{CStr, c_char};
+
+/// An attached clock page. One client may be used by any number of threads at once.
+#[derive(Debug)]
+pub struct ChronotickClient(Client);
+
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<ChronotickClient>();
+};
+
+/// Attaches the clock page with this name or absolute path. NULL means $CHRONOTICK_SHM, or chronotick_shm without it.
+/// The client in *out must be given to chronotick_client_close.
+///
+/// # Safety
+/// `name_or_null` is NULL or a string that ends with a NUL; `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn chronotick_client_open(
+    name_or_null: *const c_char,
+    out: *mut *mut ChronotickClient,
+) -> ChronotickError {
+    guard(|| {
+        not_null(out, "out")?;
+        let name = if name_or_null.is_null() {
+            None
+        } else {
+            // SAFETY: the caller gives a string that ends with a NUL.
+            Some(unsafe { CStr::from_ptr(name_or_null) })
+        };
+        let name = name
+            .map(|n| n.to_str().map_err(|_| AttachError::BadName { name: n.to_string_lossy().into_owned() }))
+            .transpose()?;
+        let client = Box::new(ChronotickClient(Client::attach_named(name)?));
+        // SAFETY: the caller gives a writable pointer, which is not NULL.
+        unsafe { out.write(Box::into_raw(client)) };
+        Ok(())
+    })
+}
+
+/// Detaches the page and frees the client. No other thread may use the client any more. NULL is allowed and does
+/// nothing.
+///
+/// # Safety
+/// `client` is NULL or came from chronotick_client_open and was not closed before.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn chronotick_client_close(client: *mut ChronotickClient) -> ChronotickError {
+    guard(|| {
+        if !client.is_null() {
+            // SAFETY: it came from `Box::into_raw` in `chronotick_client_open`, and is closed once.
+            drop(unsafe { Box::from_raw(client) });
+        }
+        Ok(())
+    })
+}
+
+/// Reads the time now, with its bound, sigma and status. Takes no lock and makes no system call.
+///
+/// # Safety
+/// `client` is NULL or an open client; `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn chronotick_now(
+    client: *const ChronotickClient,
+    out: *mut ChronotickReading,
+) -> ChronotickError {
+    guard(|| {
+        // SAFETY: as this function's own contract.
+        let client = unsafe { open_client(client) }?;
+        not_null(out, "out")?;
+        let reading = client.now()?.into();
+        // SAFETY: the caller gives a writable pointer, which is not NULL.
+        unsafe { out.write(reading) };
+        Ok(())
+    })
+}
+
+/// Reads how far the clock can be trusted now.
+///
+/// # Safety
+/// `client` is NULL or an open client; `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn chronotick_status(
+    client: *const ChronotickClient,
+    out: *mut Status,
+) -> ChronotickError {
+    guard(|| {
+        // SAFETY: as this function's own contract.
+        let client = unsafe { open_client(client) }?;
+        not_null(out, "out")?;
+        let status = client.status()?;
+        // SAFETY: the caller gives a writable pointer, which is not NULL.
+        unsafe { out.write(status) };
+        Ok(())
+    })
+}
+
+/// Blocks the calling thread until corrected time reaches target_unix_ns. With a tolerance below a millisecond the last
+/// 200 us are spun, otherwise they are slept. Returns CHRONOTICK_ERROR_ALREADY_PAST when the target has passed before
+/// the call, and CHRONOTICK_ERROR_UNTRUSTED when the clock can no longer be trusted; a wait survives holdover.
+///
+/// # Safety
+/// `client` is NULL or a client that stays open during the call; `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn chronotick_wait_until(
+    client: *const ChronotickClient,
+    target_unix_ns: i64,
+    tolerance_ns: i64,
+    out: *mut ChronotickWaited,
+) -> ChronotickError {
+    guard(|| {
+        // SAFETY: as this function's own contract.
+        let client = unsafe { open_client(client) }?;
+        not_null(out, "out")?;
+        if tolerance_ns < 0 {
+            return Err(Failure::invalid_argument(
+                "tolerance_ns is negative: give the lateness in nanoseconds that is acceptable, or 0",
+            ));
+        }
+        let target = Timestamp::from_ns(target_unix_ns);
+        let waited = client.wait_until(target, Span::from_ns(tolerance_ns))?.into();
+        // SAFETY: the caller gives a writable pointer, which is not NULL.
+        unsafe { out.write(waited) };
+        Ok(())
+    })
+}
+
+/// # Safety
+/// `client` is NULL or an open client, and stays open for as long as the result is used.
+unsafe fn open_client<'a>(client: *const ChronotickClient) -> Result<&'a Client, Failure> {
+    not_null(client, "client")?;
+    // SAFETY: not NULL, so by the caller's promise it is an open client.
+    Ok(unsafe { &(*client).0 })
+}
+
+/// Refuses a NULL pointer by the name of its argument.
+pub(crate) fn not_null<T>(pointer: *const T, name: &str) -> Result<(), Failure> {
+    if pointer.is_null() {
+        return Err(Failure::invalid_argument(&format!("{name} is NULL: pass a valid pointer")));
+    }
+    Ok(())
+}
