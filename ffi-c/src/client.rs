@@ -83,7 +83,7 @@ pub unsafe extern "C" fn chronotick_now(
 /// # Safety
 /// `client` is NULL or an open client; `out` is NULL or writable.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn chronotick_status(
+pub unsafe extern "C" fn chronotick_client_status(
     client: *const ChronotickClient,
     out: *mut Status,
 ) -> ChronotickError {

@@ -7,18 +7,14 @@
 mod client;
 mod error;
 mod evaluate;
-mod flags;
 mod names;
 mod types;
 
 pub use client::{
-    ChronotickClient, chronotick_client_close, chronotick_client_open, chronotick_now, chronotick_status,
-    chronotick_wait_until,
+    ChronotickClient, chronotick_client_close, chronotick_client_open, chronotick_client_status,
+    chronotick_now, chronotick_wait_until,
 };
 pub use error::{ChronotickError, chronotick_last_error_message};
 pub use evaluate::chronotick_evaluate;
-pub use flags::*;
-pub use names::{
-    chronotick_error_name, chronotick_source_name, chronotick_status_name, chronotick_version,
-};
+pub use names::{chronotick_error_name, chronotick_source_name, chronotick_status_name, chronotick_version};
 pub use types::{ChronotickClocks, ChronotickReading, ChronotickWaited};

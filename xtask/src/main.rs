@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod r#gen;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -18,6 +19,8 @@ struct Arguments {
 enum Task {
     /// Measure: a table for people, and with --json one line per figure last.
     Bench(bench::Arguments),
+    /// Write the generated file include/chronotick.h.
+    Gen(r#gen::Arguments),
     /// Check the rules that no compiler knows: module docs, file lengths, arrows, licences.
     Tidy,
 }
@@ -30,6 +33,7 @@ fn repository() -> PathBuf {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Gen(arguments) => r#gen::run(&arguments),
         Task::Tidy => tidy::run(),
     }
 }
