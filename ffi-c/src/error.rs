@@ -140,11 +140,10 @@ pub unsafe extern "C" fn chronotick_last_error_message(buffer: *mut c_char, leng
         let message = last.borrow();
         if !buffer.is_null() && length > 0 {
             let copied = message.floor_char_boundary(length - 1);
-            // SAFETY: the caller gives `length` writable bytes, and `copied` is less than `length`; a thread-local
-            // string and a caller's buffer do not overlap.
-            unsafe { buffer.copy_from_nonoverlapping(message.as_ptr().cast(), copied) };
-            // SAFETY: `copied` is less than `length`.
-            unsafe { buffer.add(copied).write(0) };
+            // SAFETY: the caller gives `length` writable bytes, more than `copied`, and lends them for this call.
+            let buffer = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), copied + 1) };
+            buffer[..copied].copy_from_slice(&message.as_bytes()[..copied]);
+            buffer[copied] = 0;
         }
         message.len()
     };

@@ -1,0 +1,3 @@
+module github.com/minoots/minoots/bindings-go
+
+go 1.24
