@@ -153,8 +153,12 @@ func failure(result C.struct_go_result) error {
 }
 
 func errorName(code ErrorCode) string { return C.GoString(C.chronotick_error_name(C.uint32_t(code))) }
-func statusName(status Status) string { return C.GoString(C.chronotick_status_name(C.uint32_t(status))) }
-func sourceName(source Source) string { return C.GoString(C.chronotick_source_name(C.uint32_t(source))) }
+func statusName(status Status) string {
+	return C.GoString(C.chronotick_status_name(C.uint32_t(status)))
+}
+func sourceName(source Source) string {
+	return C.GoString(C.chronotick_source_name(C.uint32_t(source)))
+}
 
 // Version is the version of the linked library, such as "0.1.0".
 func Version() string { return C.GoString(C.chronotick_version()) }

@@ -1,0 +1,196 @@
+package chronotick_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	chronotick "github.com/minoots/minoots/bindings-go"
+)
+
+const offset = 1500 * time.Millisecond
+
+func attach(t testing.TB, path string) *chronotick.Client {
+	t.Helper()
+	client, err := chronotick.Attach(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+func now(t testing.TB, client *chronotick.Client) chronotick.Reading {
+	t.Helper()
+	reading, err := client.Now()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reading
+}
+
+func TestALivePageGivesTheSystemClockPlusTheCorrection(t *testing.T) {
+	client := attach(t, livePage(t, offset))
+	before := time.Now().Round(0).Add(offset)
+	reading := now(t, client)
+	after := time.Now().Round(0).Add(offset)
+	if reading.Corrected.Before(before) || reading.Corrected.After(after) {
+		t.Errorf("%v is not between %v and %v", reading.Corrected, before, after)
+	}
+	if !reading.Bounded || reading.Earliest.After(before) || reading.Latest.Before(after.Add(-time.Second)) {
+		t.Errorf("the bound %v to %v does not hold %v", reading.Earliest, reading.Latest, reading.Corrected)
+	}
+	if reading.MaxError() < time.Millisecond {
+		t.Errorf("the bound of %v is tighter than what the page says", reading.MaxError())
+	}
+	if status, err := client.Status(); status != chronotick.Synchronized || err != nil || !status.Trusted() {
+		t.Errorf("%v %v", status, err)
+	}
+	if chronotick.Version() == "" {
+		t.Error("the library has no version")
+	}
+}
+
+func TestWhatIsNoPageIsRefusedWithAdvice(t *testing.T) {
+	directory := t.TempDir()
+	short := filepath.Join(directory, "short")
+	if err := os.WriteFile(short, make([]byte, 100), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check := func(name string, want chronotick.ErrorCode, message string) {
+		t.Helper()
+		client, err := chronotick.Attach(name)
+		if client != nil || !errors.Is(err, want) || !strings.Contains(err.Error(), message) {
+			t.Errorf("%q: %v, want %v with %q", name, err, want, message)
+		}
+	}
+	check(filepath.Join(directory, "absent"), chronotick.ErrNotRunning, "Start it with: chronotick-daemon run")
+	check(short, chronotick.ErrWrongSize, "is 100 bytes long, a clock page is 128")
+	check(directory, chronotick.ErrNotAFile, "is a directory, not a clock page")
+	check("a/b", chronotick.ErrBadName, "give a name such as chronotick_shm")
+	check("a\x00b", chronotick.ErrBadName, "give a name such as chronotick_shm")
+
+	damaged := filepath.Join(directory, "damaged")
+	writePage(t, damaged, []byte(strings.Repeat("\xff", 128)))
+	reading, err := attach(t, damaged).Now()
+	if !errors.Is(err, chronotick.ErrPageCorrupt) || reading.Status != chronotick.NoData {
+		t.Errorf("%v with status %v", err, reading.Status)
+	}
+}
+
+func TestTheEnvironmentNamesThePage(t *testing.T) {
+	t.Setenv("CHRONOTICK_SHM", livePage(t, offset))
+	if reading := now(t, attach(t, "")); reading.Status != chronotick.Synchronized {
+		t.Errorf("%v", reading.Status)
+	}
+}
+
+func TestAClosedClientSaysSo(t *testing.T) {
+	client := attach(t, livePage(t, offset))
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Add(1)
+		go func() {
+			defer readers.Done()
+			for {
+				if _, err := client.Now(); err != nil {
+					if !errors.Is(err, chronotick.ErrClosed) {
+						t.Error(err)
+					}
+					return
+				}
+			}
+		}()
+	}
+	if err := client.Close(); err != nil {
+		t.Error(err)
+	}
+	runtime.GC()
+	readers.Wait()
+	if err := client.Close(); err != nil {
+		t.Error(err)
+	}
+	_, err := client.Status()
+	_, waitErr := client.WaitUntil(context.Background(), time.Now().Add(time.Hour), 0)
+	if !errors.Is(err, chronotick.ErrClosed) || !errors.Is(waitErr, chronotick.ErrClosed) {
+		t.Errorf("%v %v", err, waitErr)
+	}
+}
+
+func TestAWaitEndsAtOrAfterItsTarget(t *testing.T) {
+	client := attach(t, livePage(t, offset))
+	for _, tolerance := range []time.Duration{0, 5 * time.Millisecond} {
+		for _, span := range []time.Duration{time.Millisecond, 30 * time.Millisecond, 300 * time.Millisecond} {
+			target := now(t, client).Corrected.Add(span)
+			waited, err := client.WaitUntil(context.Background(), target, tolerance)
+			if errors.Is(err, chronotick.ErrAlreadyPast) && span < 300*time.Millisecond {
+				continue // Another process held the processor for as long: that is what the error is for.
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if waited.LateBy < 0 || waited.Reading.Corrected.Sub(target) != waited.LateBy {
+				t.Errorf("woke at %v for %v, late by %v", waited.Reading.Corrected, target, waited.LateBy)
+			}
+		}
+	}
+}
+
+func TestAWaitEndsWithItsContext(t *testing.T) {
+	client := attach(t, livePage(t, offset))
+	ctx, cancel := context.WithCancel(context.Background())
+	started := make(chan struct{})
+	ended := make(chan error)
+	go func() {
+		close(started)
+		_, err := client.WaitUntil(ctx, time.Now().Add(time.Hour), 0)
+		ended <- err
+	}()
+	<-started
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	if _, err := client.WaitUntil(ctx, time.Now().Add(time.Hour), 0); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+func TestAWaitThatCannotBeIsRefused(t *testing.T) {
+	path := livePage(t, offset)
+	check := func(target time.Time, tolerance time.Duration, want chronotick.ErrorCode) {
+		t.Helper()
+		_, err := attach(t, path).WaitUntil(context.Background(), target, tolerance)
+		if !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
+	check(time.Now().Add(-time.Hour), 0, chronotick.ErrAlreadyPast)
+	check(time.Unix(0, math.MinInt64), 0, chronotick.ErrAlreadyPast)
+	check(time.Now().Add(time.Hour), -1, chronotick.ErrInvalidArgument)
+	check(time.Date(3000, 1, 1, 0, 0, 0, 0, time.UTC), 0, chronotick.ErrInvalidArgument)
+	disrupted := pageBytes(offset)
+	disrupted[72] |= 0x20
+	writePage(t, path, disrupted)
+	check(time.Now().Add(time.Hour), 0, chronotick.ErrUntrusted)
+	check(time.Unix(0, math.MaxInt64), 0, chronotick.ErrUntrusted)
+}
+
+func BenchmarkNow(b *testing.B) {
+	client := attach(b, livePage(b, offset))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := client.Now(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
