@@ -455,7 +455,8 @@ chronotick_error chronotick_client_open(const char *name_or_null,
 chronotick_error chronotick_client_close(struct chronotick_client *client);
 
 /**
- * Reads the time now, with its bound, sigma and status. Takes no lock and makes no system call.
+ * Reads the time now, with its bound, sigma and status. Waits for no lock, and makes no system call
+ * while the clock is trusted.
  *
  * # Safety
  * `client` is NULL or an open client; `out` is NULL or writable.
