@@ -16,6 +16,7 @@ package chronotick
 #cgo nocallback go_chronotick_evaluate
 
 #include <stdlib.h>
+#include <string.h>
 #include "chronotick.h"
 
 // The message of a failure belongs to the thread, and a goroutine may have moved to another one by the time it asks. So
@@ -27,11 +28,12 @@ struct go_result {
 
 static struct go_result go_chronotick_result(uint32_t code) {
 	struct go_result result = {code, NULL};
-	if (code != CHRONOTICK_ERROR_OK) {
-		size_t length = chronotick_last_error_message(NULL, 0) + 1;
+	if (code != CHRONOTICK_OK) {
+		const char *message = chronotick_last_error_message();
+		size_t length = strlen(message) + 1;
 		result.message = malloc(length);
 		if (result.message != NULL)
-			chronotick_last_error_message(result.message, length);
+			memcpy(result.message, message, length);
 	}
 	return result;
 }
@@ -141,7 +143,7 @@ func fromC(r *C.struct_chronotick_reading) Reading {
 }
 
 func failure(result C.struct_go_result) error {
-	if result.code == C.CHRONOTICK_ERROR_OK {
+	if result.code == C.CHRONOTICK_OK {
 		return nil
 	}
 	failed := &Error{Code: ErrorCode(result.code)}

@@ -88,7 +88,7 @@ enum chronotick_error
     /**
      * It worked, and the outputs are written.
      */
-    CHRONOTICK_ERROR_OK = 0,
+    CHRONOTICK_OK = 0,
     /**
      * An argument is not allowed, such as a NULL pointer.
      */
@@ -430,15 +430,10 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * Copies the message of this thread's last failed call into `buffer`, cut off to `length` bytes with the final NUL, and
- * returns the whole message's length without the NUL, as snprintf does. With a NULL buffer or a length of 0 only the
- * length is returned. The message says what happened and what to do; it is empty before the first failure.
- *
- * # Safety
- * `buffer` is NULL or points to `length` writable bytes.
+ * The message of this thread's last failed call: what happened and what to do. Empty before the first failure. The
+ * string belongs to the library and is valid until this thread calls a function of the library again, or ends.
  */
-size_t chronotick_last_error_message(char *buffer,
-                                     size_t length);
+const char *chronotick_last_error_message(void);
 
 /**
  * Attaches the clock page with this name or absolute path. NULL means $CHRONOTICK_SHM, or chronotick_shm without it.
@@ -460,7 +455,8 @@ chronotick_error chronotick_client_open(const char *name_or_null,
 chronotick_error chronotick_client_close(struct chronotick_client *client);
 
 /**
- * Reads the time now, with its bound, sigma and status. Takes no lock and makes no system call.
+ * Reads the time now, with its bound, sigma and status. Waits for no lock, and makes no system call
+ * while the clock is trusted.
  *
  * # Safety
  * `client` is NULL or an open client; `out` is NULL or writable.

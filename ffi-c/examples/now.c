@@ -4,11 +4,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static int fail(const char *what, uint32_t code)
+static int fail(const char *what, enum chronotick_error code)
 {
-    char message[256];
-    chronotick_last_error_message(message, sizeof message);
-    fprintf(stderr, "%s: %s: %s\n", what, chronotick_error_name(code), message);
+    fprintf(stderr, "%s: %s: %s\n", what, chronotick_error_name(code), chronotick_last_error_message());
     return 1;
 }
 
@@ -16,12 +14,12 @@ int main(void)
 {
     struct chronotick_client *client = NULL;
     struct chronotick_reading now;
-    chronotick_error code = chronotick_client_open(NULL, &client);
-    if (code != CHRONOTICK_ERROR_OK)
+    enum chronotick_error code = chronotick_client_open(NULL, &client);
+    if (code != CHRONOTICK_OK)
         return fail("cannot attach the clock page", code);
 
     code = chronotick_now(client, &now);
-    if (code != CHRONOTICK_ERROR_OK) {
+    if (code != CHRONOTICK_OK) {
         chronotick_client_close(client);
         return fail("cannot read the clock page", code);
     }

@@ -58,7 +58,8 @@ pub unsafe extern "C" fn chronotick_client_close(client: *mut ChronotickClient) 
     })
 }
 
-/// Reads the time now, with its bound, sigma and status. Takes no lock and makes no system call.
+/// Reads the time now, with its bound, sigma and status. Waits for no lock, and makes no system call
+/// while the clock is trusted.
 ///
 /// # Safety
 /// `client` is NULL or an open client; `out` is NULL or writable.

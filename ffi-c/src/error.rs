@@ -2,7 +2,7 @@
 
 use chronotick::{AttachError, ErrorCode, ReadError, WaitError};
 use std::cell::RefCell;
-use std::ffi::c_char;
+use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a function returns. Numbers are never reused.
@@ -98,10 +98,12 @@ macro_rules! failure_from {
 failure_from!(AttachError, ReadError, WaitError);
 
 thread_local! {
-    static LAST_MESSAGE: RefCell<String> = const { RefCell::new(String::new()) };
+    static LAST_MESSAGE: RefCell<CString> = RefCell::new(CString::default());
 }
 
 fn remember(message: String) {
+    // A message may quote a name, and a name given as bytes may hold a NUL, where C's string would end.
+    let message = CString::new(message.replace('\0', "\\0")).unwrap_or_default();
     // A thread that is being torn down has nobody left to ask for the message.
     let _gone = LAST_MESSAGE.try_with(|last| last.replace(message));
 }
@@ -128,66 +130,39 @@ pub(crate) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> ChronotickErr
     }
 }
 
-/// Copies the message of this thread's last failed call into `buffer`, cut off to `length` bytes with the final NUL, and
-/// returns the whole message's length without the NUL, as snprintf does. With a NULL buffer or a length of 0 only the
-/// length is returned. The message says what happened and what to do; it is empty before the first failure.
-///
-/// # Safety
-/// `buffer` is NULL or points to `length` writable bytes.
+/// The message of this thread's last failed call: what happened and what to do. Empty before the first failure. The
+/// string belongs to the library and is valid until this thread calls a function of the library again, or ends.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn chronotick_last_error_message(buffer: *mut c_char, length: usize) -> usize {
-    let copy = |last: &RefCell<String>| {
-        let message = last.borrow();
-        if !buffer.is_null() && length > 0 {
-            let copied = message.floor_char_boundary(length - 1);
-            // SAFETY: the caller gives `length` writable bytes, more than `copied`, and lends them for this call.
-            let buffer = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), copied + 1) };
-            buffer[..copied].copy_from_slice(&message.as_bytes()[..copied]);
-            buffer[copied] = 0;
-        }
-        message.len()
-    };
-    catch_unwind(AssertUnwindSafe(|| LAST_MESSAGE.try_with(copy))).map_or(0, |done| done.unwrap_or(0))
+pub extern "C" fn chronotick_last_error_message() -> *const c_char {
+    const NONE: &CStr = c"";
+    let kept = catch_unwind(|| LAST_MESSAGE.try_with(|last| last.borrow().as_ptr()));
+    kept.map_or(NONE.as_ptr(), |pointer| pointer.unwrap_or(NONE.as_ptr()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CStr;
 
-    fn message(length: usize) -> (usize, String) {
-        let mut buffer = vec![0x7f as c_char; length.max(1)];
-        // SAFETY: the buffer has `length` bytes.
-        let whole = unsafe { chronotick_last_error_message(buffer.as_mut_ptr(), length) };
-        // SAFETY: with a length above 0 the function ends what it writes with a NUL.
-        let text = if length == 0 { c"" } else { unsafe { CStr::from_ptr(buffer.as_ptr()) } };
-        (whole, text.to_str().unwrap().to_owned())
+    fn message() -> String {
+        // SAFETY: the string is valid until the next call, and ends with a NUL.
+        unsafe { CStr::from_ptr(chronotick_last_error_message()) }.to_str().unwrap().to_owned()
     }
 
     #[test]
     fn a_panic_becomes_internal() {
         assert_eq!(guard(|| panic!("number {}", 7)), ChronotickError::Internal);
-        assert!(message(200).1.ends_with("please report it: number 7"));
+        assert!(message().ends_with("please report it: number 7"));
         assert_eq!(guard(|| std::panic::panic_any(7)), ChronotickError::Internal);
-        assert!(message(200).1.ends_with("no message"));
+        assert!(message().ends_with("no message"));
     }
 
     #[test]
-    fn a_message_is_cut_to_the_buffer_and_kept_for_the_thread() {
-        assert_eq!(message(10), (0, String::new()));
-        let failed = guard(|| Err(Failure::invalid_argument("größe")));
-        assert_eq!(failed, ChronotickError::InvalidArgument);
-        let check = |length, want: &str| assert_eq!(message(length), ("größe".len(), want.to_owned()));
-        check(8, "größe");
-        check(7, "größ");
-        check(4, "gr");
-        check(1, "");
-        check(0, "");
-        // SAFETY: NULL is allowed.
-        assert_eq!(unsafe { chronotick_last_error_message(std::ptr::null_mut(), 9) }, 7);
-        let elsewhere = std::thread::spawn(|| message(8)).join().unwrap();
-        assert_eq!(elsewhere, (0, String::new()), "another thread's message is its own");
+    fn a_message_is_kept_for_the_thread_until_the_next_failure() {
+        assert_eq!(message(), "");
+        assert_eq!(guard(|| Err(Failure::invalid_argument("größe\0"))), ChronotickError::InvalidArgument);
+        assert_eq!(message(), "größe\\0");
+        assert_eq!(std::thread::spawn(message).join().unwrap(), "", "another thread's message is its own");
         assert_eq!(guard(|| Ok(())), ChronotickError::Ok);
-        check(8, "größe");
+        assert_eq!(message(), "größe\\0");
     }
 }

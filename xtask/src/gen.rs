@@ -34,8 +34,9 @@ const NAMES: [(&str, &str); 10] = [
     ("Flags", "CHRONOTICK_FLAG"),
 ];
 
-/// What the links in the core's documentation are called in C.
-const LINKS: [(&str, &str); 4] = [
+/// What cbindgen writes and C readers should see: the one error that is none, and the links of the core's documentation.
+const WORDING: [(&str, &str); 5] = [
+    ("CHRONOTICK_ERROR_OK", "CHRONOTICK_OK"),
     ("See [`Flags`]", "CHRONOTICK_FLAG_..., ored; bits 16-23 disruption count, 24-31 TAI minus UTC"),
     ("See [`Source`]", "A number of enum chronotick_source"),
     ("See [`MAGIC`]", "'C', 'T', 2; anything else is an old page"),
@@ -118,8 +119,8 @@ fn header(root: &Path) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     bindings.write(&mut bytes);
     let mut header = String::from_utf8(bytes).context("cbindgen wrote no UTF-8")?;
-    for (link, text) in LINKS {
-        header = header.replace(link, text);
+    for (from, to) in WORDING {
+        header = header.replace(from, to);
     }
     only_our_names(&header)?;
     Ok(header)
@@ -130,7 +131,7 @@ fn header(root: &Path) -> anyhow::Result<String> {
 fn only_our_names(header: &str) -> anyhow::Result<()> {
     for line in header.lines() {
         if line.contains("[`") {
-            bail!("{line:?} has a link that C readers cannot follow: add it to LINKS in xtask/src/gen.rs");
+            bail!("{line:?} has a link that C readers cannot follow: add it to WORDING in xtask/src/gen.rs");
         }
         if let Some(name) = line.strip_prefix("#define ")
             && !name.starts_with("CHRONOTICK_")
