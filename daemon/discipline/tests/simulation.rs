@@ -1,0 +1,316 @@
+//! Simulated worlds: the hard bound contains the truth at every step, and the estimate converges on it.
+
+mod common;
+
+use chronotick_core::{MonoTime, Span};
+use chronotick_discipline::{Agreement, Config, Correction, Discipline, State, Verdict};
+use common::{Oscillator, Random, Server};
+
+/// Several servers, one local clock, and the discipline between them.
+struct World {
+    clock: Oscillator,
+    servers: Vec<Server>,
+    discipline: Discipline,
+    random: Random,
+    start: MonoTime,
+    /// For each server: when it is asked next, and how often it was asked.
+    next: Vec<(MonoTime, u32)>,
+    checks: u32,
+    invalid: u32,
+    seed: u64,
+}
+
+impl World {
+    fn new(seed: u64, clock: Oscillator, servers: Vec<Server>) -> Self {
+        let mut random = Random::new(seed);
+        let start = MonoTime::from_ns((random.between(1.0, 1e6) * 1e9) as i64);
+        let next = servers
+            .iter()
+            .map(|_| (start + Span::from_ns((random.between(0.0, 0.3) * 1e9) as i64), 0))
+            .collect();
+        let discipline = Discipline::new(Config::default(), servers.len());
+        Self { clock, servers, discipline, random, start, next, checks: 0, invalid: 0, seed }
+    }
+
+    /// Asks the servers until `seconds` have passed since the start, and checks the bound between all exchanges.
+    fn run(&mut self, seconds: i64) {
+        let end = self.start + Span::from_secs(seconds);
+        let mut now = self.start;
+        loop {
+            let (i, (at, asked)) =
+                self.next.iter().copied().enumerate().min_by_key(|(_, n)| n.0).expect("a server");
+            if at > end {
+                break;
+            }
+            for _ in 0..3 {
+                let gap = (at - now).as_ns() as f64;
+                let moment = now + Span::from_ns(self.random.between(0.0, gap.max(1.0)) as i64);
+                self.check_bound(moment);
+            }
+            let poll = poll_interval(asked);
+            let answer = self.servers[i].exchange(&self.clock, self.start, at, poll, &mut self.random);
+            now = at;
+            if let Some((received, mut m)) = answer {
+                m.source = i;
+                self.discipline.measure(received, m);
+                self.check_bound(received);
+                now = now.max(received);
+            }
+            // A client asks again after the answer, never with two questions in flight.
+            self.next[i] = ((at + poll).max(now), asked + 1);
+        }
+        self.check_bound(end);
+    }
+
+    fn check_bound(&mut self, now: MonoTime) {
+        let Some(c) = self.discipline.correction(now) else {
+            self.invalid += 1;
+            return;
+        };
+        self.checks += 1;
+        let error = (c.corrected - self.clock.truth(now)).abs();
+        assert!(
+            error <= c.max_error,
+            "seed {}: {} s after the start the error {error} is over the bound {} ({c:?}; {:?}; {:?})",
+            self.seed,
+            (now - self.start).as_secs_f64(),
+            c.max_error,
+            self.clock,
+            self.servers,
+        );
+        assert!(c.offset_sigma > 0.0 && c.rate_sigma > 0.0 && c.max_error > Span::ZERO, "{c:?}");
+        assert!((0.0..=1.0).contains(&c.confidence), "{c:?}");
+    }
+
+    fn finish(&self) -> (Correction, f64) {
+        let now = self.next.iter().map(|n| n.0).min().expect("a server");
+        let c = self.discipline.correction(now).expect("a correction at the end");
+        (c, (c.corrected - self.clock.truth(now)).as_secs_f64())
+    }
+}
+
+/// A burst of eight, then from 4 s slowly to 64 s.
+fn poll_interval(asked: u32) -> Span {
+    if asked < 8 { Span::from_ms(250) } else { Span::from_secs(4 << ((asked - 8) / 8).min(4)) }
+}
+
+fn any_clock(random: &mut Random) -> Oscillator {
+    Oscillator {
+        theta_ns: 1_790_000_000_000_000_000 + (random.between(-1e9, 1e9)) as i64,
+        rate: random.between(-60e-6, 60e-6),
+        wander: random.between(0.0, 2e-6),
+        period_s: random.between(1_500.0, 20_000.0),
+    }
+}
+
+/// A server that is right within what it says of itself, on any path.
+fn any_honest(random: &mut Random) -> Server {
+    let (out_ns, back_ns) = (random.between(2e4, 4e7), random.between(2e4, 4e7));
+    let root_delay_ns = random.between(0.0, 3e7);
+    let root_dispersion_ns = random.between(0.0, 1e7);
+    let limit = root_delay_ns / 2.0 + root_dispersion_ns;
+    Server {
+        out_ns,
+        back_ns,
+        jitter_ns: random.between(1e3, 1e7),
+        spike: random.between(0.0, 0.05),
+        loss: random.between(0.0, 0.3),
+        error_ns: random.between(-limit, limit),
+        error_rate: 0.0,
+        root_delay: Span::from_ns(root_delay_ns as i64),
+        root_dispersion: Span::from_ns(root_dispersion_ns as i64),
+    }
+}
+
+fn any_falseticker(random: &mut Random) -> Server {
+    let mut server = any_honest(random);
+    let size = 10f64.powf(random.between(5.0, 10.0));
+    server.error_ns = if random.chance(0.5) { size } else { -size };
+    server.error_rate = random.between(-100e-6, 100e-6);
+    server
+}
+
+#[test]
+fn one_honest_server_on_any_path_never_breaks_the_bound() {
+    for seed in 0..300 {
+        let mut random = Random::new(seed);
+        let clock = any_clock(&mut random);
+        let servers = vec![any_honest(&mut random)];
+        let mut world = World::new(seed, clock, servers);
+        world.run(3_600);
+        assert!(world.checks > 100, "seed {seed}: only {} checks", world.checks);
+    }
+}
+
+#[test]
+fn a_falseticker_among_three_never_breaks_the_bound() {
+    for seed in 1_000..1_300 {
+        let mut random = Random::new(seed);
+        let clock = any_clock(&mut random);
+        let mut servers = vec![any_honest(&mut random), any_honest(&mut random)];
+        let place = (random.next() % 3) as usize;
+        servers.insert(place, any_falseticker(&mut random));
+        // The startup rule needs a second answer within eight seconds.
+        servers.iter_mut().for_each(|s| s.loss = s.loss.min(0.15));
+        let mut world = World::new(seed, clock, servers);
+        world.run(3_600);
+        assert!(world.checks > 300, "seed {seed}: only {} checks", world.checks);
+    }
+}
+
+#[test]
+fn two_falsetickers_among_five_never_break_the_bound() {
+    for seed in 2_000..2_100 {
+        let mut random = Random::new(seed);
+        let clock = any_clock(&mut random);
+        let mut servers: Vec<Server> = (0..3).map(|_| any_honest(&mut random)).collect();
+        servers.insert(0, any_falseticker(&mut random));
+        servers.push(any_falseticker(&mut random));
+        servers.iter_mut().for_each(|s| s.loss = 0.02);
+        World::new(seed, clock, servers).run(1_800);
+    }
+}
+
+#[test]
+fn a_symmetric_path_converges_on_offset_and_rate() {
+    for seed in 3_000..3_100 {
+        let mut random = Random::new(seed);
+        let clock = Oscillator { wander: 0.0, ..any_clock(&mut random) };
+        let jitter_ns = random.between(5e3, 2e6);
+        let server = Server { loss: 0.1, ..Server::honest(random.between(5e4, 2e7), jitter_ns) };
+        let mut world = World::new(seed, clock.clone(), vec![server]);
+        world.run(3_600);
+        let (c, error_s) = world.finish();
+        assert_eq!(c.state, State::Synchronized, "seed {seed}");
+        assert!(error_s.abs() < 6.0 * c.offset_sigma, "seed {seed}: error {error_s} {c:?}");
+        assert!(error_s.abs() < 1e-6 + jitter_ns / 1e9, "seed {seed}: error {error_s} jitter {jitter_ns} ns");
+        let rate_error = c.rate - clock.rate;
+        assert!(rate_error.abs() < 6.0 * c.rate_sigma, "seed {seed}: rate error {rate_error} {c:?}");
+        assert!(rate_error.abs() < 1e-6, "seed {seed}: rate error {rate_error}");
+    }
+}
+
+#[test]
+fn a_far_falseticker_is_named() {
+    let clock = any_clock(&mut Random::new(7));
+    let mut liar = Server::honest(1e5, 1e4);
+    liar.error_ns = 5e7;
+    let mut world = World::new(7, clock, vec![Server::honest(1e5, 1e4), liar, Server::honest(2e6, 1e5)]);
+    world.run(120);
+    let now = world.start + Span::from_secs(120);
+    let named: Vec<bool> =
+        (0..3).map(|i| world.discipline.report(i, now).expect("a source").is_falseticker).collect();
+    assert_eq!(named, [false, true, false]);
+    assert_eq!(world.discipline.agreement(), Agreement::Majority);
+}
+
+#[test]
+fn without_a_majority_there_is_no_correction() {
+    let clock = any_clock(&mut Random::new(8));
+    let mut liar = Server::honest(1e5, 1e4);
+    liar.error_ns = 5e7;
+    let mut world = World::new(8, clock, vec![Server::honest(1e5, 1e4), liar]);
+    world.run(120);
+    assert_eq!(world.discipline.agreement(), Agreement::NoMajority);
+    assert_eq!(world.checks, 0);
+    assert!(world.invalid > 0);
+    assert_eq!(world.discipline.state(world.start + Span::from_secs(120)), State::NoData);
+}
+
+#[test]
+fn silence_leads_to_holdover_and_then_to_no_data() {
+    for seed in 4_000..4_050 {
+        let mut random = Random::new(seed);
+        let clock = any_clock(&mut random);
+        let mut world = World::new(seed, clock, vec![Server::honest(1e6, 1e5)]);
+        world.run(600);
+        let (last, _) = world.finish();
+        let end = world.start + Span::from_secs(600);
+        let after = |s: i64| end + Span::from_secs(s);
+        assert_eq!(last.state, State::Synchronized);
+        world.check_bound(after(600));
+        let coasting = world.discipline.correction(after(600)).expect("holdover");
+        assert_eq!(coasting.state, State::Holdover);
+        assert!(coasting.max_error > last.max_error && coasting.confidence < last.confidence);
+        for s in (600..3_500).step_by(100) {
+            world.check_bound(after(s));
+        }
+        assert_eq!(world.discipline.state(after(3_700)), State::NoData);
+    }
+}
+
+#[test]
+fn states_come_in_order() {
+    let clock = any_clock(&mut Random::new(9));
+    let server = Server::honest(1e5, 1e4);
+    let start = MonoTime::from_ns(5_000_000_000);
+    let mut discipline = Discipline::new(Config::default(), 1);
+    let mut random = Random::new(9);
+    let mut states = vec![discipline.state(start)];
+    for i in 0..8 {
+        let sent = start + Span::from_ms(250 * i);
+        let (received, m) =
+            server.exchange(&clock, start, sent, Span::from_secs(4), &mut random).expect("no loss");
+        assert_eq!(discipline.measure(received, m), Verdict::Accepted);
+        states.push(discipline.state(received));
+    }
+    let mut want = vec![State::NoData];
+    want.extend([State::WarmingUp; 7]);
+    want.push(State::Synchronized);
+    assert_eq!(states, want);
+}
+
+#[test]
+fn a_server_that_steps_is_suspect_first_and_believed_when_it_insists() {
+    let clock = any_clock(&mut Random::new(10));
+    let mut server = Server::honest(1e5, 1e4);
+    let start = MonoTime::from_ns(5_000_000_000);
+    let mut discipline = Discipline::new(Config::default(), 1);
+    let mut random = Random::new(10);
+    let mut verdicts = Vec::new();
+    for i in 0..12 {
+        if i == 8 {
+            server.error_ns = 1e9;
+        }
+        let sent = start + Span::from_secs(4 * i);
+        let (received, m) =
+            server.exchange(&clock, start, sent, Span::from_secs(4), &mut random).expect("no loss");
+        verdicts.push(discipline.measure(received, m));
+    }
+    use Verdict::{Accepted, Restarted, Suspect};
+    assert_eq!(verdicts[7..], [Accepted, Suspect, Suspect, Restarted, Accepted]);
+    let now = start + Span::from_secs(45);
+    let error = discipline.correction(now).expect("a correction").corrected - clock.truth(now);
+    assert!((error - Span::from_secs(1)).abs() < Span::from_ms(1), "{error}");
+}
+
+#[test]
+fn stale_and_impossible_measurements_are_refused() {
+    let clock = any_clock(&mut Random::new(11));
+    let start = MonoTime::from_ns(5_000_000_000);
+    let mut random = Random::new(11);
+    let (received, good) = Server::honest(1e5, 1e4)
+        .exchange(&clock, start, start, Span::from_secs(4), &mut random)
+        .expect("no loss");
+    let mut discipline = Discipline::new(Config::default(), 1);
+    assert_eq!(discipline.measure(received, good), Verdict::Accepted);
+    assert_eq!(discipline.measure(received, good), Verdict::Refused);
+    let later = chronotick_discipline::Measurement { at: good.at + Span::from_secs(1), ..good };
+    let negative = chronotick_discipline::Measurement { delay: Span::from_ns(-1), ..later };
+    assert_eq!(discipline.measure(received, negative), Verdict::Refused);
+    let foreign = chronotick_discipline::Measurement { source: 1, ..later };
+    assert_eq!(discipline.measure(received, foreign), Verdict::Refused);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_world() {
+    let run = || {
+        let mut random = Random::new(77);
+        let clock = any_clock(&mut random);
+        let servers = vec![any_honest(&mut random), any_falseticker(&mut random), any_honest(&mut random)];
+        let mut world = World::new(77, clock, servers);
+        world.run(600);
+        world.finish().0
+    };
+    assert_eq!(run(), run());
+}
