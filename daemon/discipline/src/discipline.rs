@@ -246,11 +246,11 @@ impl Discipline {
             .collect();
         let intervals: Vec<Interval> = candidates.iter().map(|(_, e)| e.interval).collect();
         self.agreement = self.judge(now, reference, &candidates, &intervals);
+        if self.agreement == Agreement::NoMajority {
+            self.survivors.fill(false);
+            self.falsetickers.fill(false);
+        }
         if self.agreement != Agreement::Majority {
-            if self.agreement == Agreement::NoMajority {
-                self.survivors.fill(false);
-                self.falsetickers.fill(false);
-            }
             return;
         }
         let Some(agreed) = majority(&intervals) else { return };
@@ -282,8 +282,9 @@ impl Discipline {
         if candidates.is_empty() {
             return Agreement::NoSource;
         }
+        // At the start two liars of five may answer first and agree. More than half of all sources must share a point.
         let waited = self.first_at.is_some_and(|first| now - first >= self.config.majority_wait);
-        if self.fix.is_none() && !waited && candidates.len() * 2 <= self.sources.len() {
+        if self.fix.is_none() && !waited && hull(intervals, self.sources.len() / 2 + 1).is_none() {
             return Agreement::WaitingForMajority;
         }
         let Some(agreed) = majority(intervals) else { return Agreement::NoMajority };

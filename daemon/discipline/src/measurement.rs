@@ -38,7 +38,7 @@ pub struct Measurement {
     pub stratum: u8,
     /// Leap second warning.
     pub leap: Leap,
-    /// How long until this source is asked again.
+    /// How long until this source is asked again, outside the burst at the start.
     pub poll_interval: Span,
 }
 
