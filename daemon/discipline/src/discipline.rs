@@ -84,6 +84,8 @@ pub struct Correction {
     pub leap: Leap,
     /// How much it can be relied on.
     pub state: State,
+    /// The rate was measured, not guessed; stays true in holdover.
+    pub is_warm: bool,
 }
 
 /// What is known of one source, for people.
@@ -200,6 +202,7 @@ impl Discipline {
             valid_until,
             leap: fix.leap,
             state,
+            is_warm: fix.is_warm,
         })
     }
 

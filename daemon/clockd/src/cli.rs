@@ -1,0 +1,54 @@
+//! The command line.
+
+use crate::log::Level;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Measures the clock against NTP servers and publishes corrected time with a hard bound. Never sets the system clock.
+#[derive(Parser, Debug)]
+#[command(name = "chronotick-daemon", version, about)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Run in the foreground until SIGTERM or SIGINT.
+    Run(RunArgs),
+    /// Show the running daemon's state; exit code 1 when there is none.
+    Status(StatusArgs),
+}
+
+/// Arguments of `run`; each overrides the configuration file.
+#[derive(Args, Debug, Default)]
+pub(crate) struct RunArgs {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// NTP server, repeatable [default: 0.pool.ntp.org to 3.pool.ntp.org].
+    #[arg(long = "server", value_name = "HOST[:PORT]")]
+    pub(crate) servers: Vec<String>,
+    /// Name or absolute path of the clock page [default: $CHRONOTICK_SHM, else chronotick_shm].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) shm: Option<String>,
+    /// Pages published in a second, 1 to 1000 [default: 100].
+    #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rate: Option<u32>,
+    /// How much to say on standard error [default: info].
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub(crate) log_level: Option<Level>,
+}
+
+/// Arguments of `status`.
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Name or absolute path of the clock page [default: $CHRONOTICK_SHM, else chronotick_shm].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) shm: Option<String>,
+}

@@ -1,0 +1,172 @@
+//! The configuration: defaults, then the file, then the command line.
+
+use crate::cli::RunArgs;
+use crate::log::Level;
+use crate::sources::ntp::address::ServerName;
+use chronotick_core::Span;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// Servers that are asked when nobody names any.
+const DEFAULT_SERVERS: [&str; 4] = ["0.pool.ntp.org", "1.pool.ntp.org", "2.pool.ntp.org", "3.pool.ntp.org"];
+
+/// The file, as it is written. Every key may be left out.
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    servers: Option<Vec<String>>,
+    shm: Option<String>,
+    rate_hz: Option<u32>,
+    log_level: Option<Level>,
+    min_poll_s: Option<u32>,
+    max_poll_s: Option<u32>,
+    burst_interval_ms: Option<u32>,
+    holdover_s: Option<u32>,
+    validity_s: Option<u32>,
+}
+
+/// What the daemon runs with.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Settings {
+    /// Whom to ask.
+    pub(crate) servers: Vec<ServerName>,
+    /// Where the page is.
+    pub(crate) page: PathBuf,
+    /// Pages in a second.
+    pub(crate) rate_hz: u32,
+    /// How much to say.
+    pub(crate) log_level: Level,
+    /// The shortest steady interval between two requests to a server.
+    pub(crate) min_poll: Span,
+    /// The longest one.
+    pub(crate) max_poll: Span,
+    /// The interval within the burst at the start.
+    pub(crate) burst_interval: Span,
+    /// How long the page is valid without any measurement.
+    pub(crate) holdover: Span,
+    /// How long a page is valid after it was published: so soon is a dead daemon noticed.
+    pub(crate) validity: Span,
+}
+
+impl Settings {
+    /// Reads the file that `args` names, if any, and puts the arguments over it. The error is for the user.
+    pub(crate) fn load(args: &RunArgs) -> Result<Self, String> {
+        let file = match &args.config {
+            None => File::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|e| {
+                    format!(
+                        "cannot read the configuration {}: {e}; check the path after --config",
+                        path.display()
+                    )
+                })?;
+                Self::parse_file(path, &text)?
+            }
+        };
+        Self::merge(file, args)
+    }
+
+    fn parse_file(path: &Path, text: &str) -> Result<File, String> {
+        toml::from_str(text)
+            .map_err(|e| format!("configuration {}: {}", path.display(), e.to_string().trim_end()))
+    }
+
+    fn merge(file: File, args: &RunArgs) -> Result<Self, String> {
+        let named = match (args.servers.is_empty(), file.servers) {
+            (false, _) => args.servers.clone(),
+            (true, Some(servers)) => servers,
+            (true, None) => DEFAULT_SERVERS.map(str::to_owned).to_vec(),
+        };
+        let mut servers: Vec<ServerName> = Vec::new();
+        for text in &named {
+            let server = ServerName::parse(text)?;
+            // The same server twice would have two votes.
+            if servers.contains(&server) {
+                return Err(format!("server {server} is named twice: name each server once"));
+            }
+            servers.push(server);
+        }
+        if servers.is_empty() {
+            return Err("`servers` is empty: name at least one server, or leave the key out".to_owned());
+        }
+        let shm = args.shm.as_deref().or(file.shm.as_deref());
+        let page = chronotick::name::resolve(shm).map_err(|e| e.to_string())?;
+        let within = |key: &str, value: Option<u32>, default: u32, low: u32, high: u32| match value {
+            None => Ok(default),
+            Some(n) if (low..=high).contains(&n) => Ok(n),
+            Some(n) => Err(format!("`{key}` is {n}: give a number from {low} to {high}")),
+        };
+        let seconds = |key: &str, value, default, low, high| {
+            within(key, value, default, low, high).map(|s| Span::from_secs(i64::from(s)))
+        };
+        let min_poll = seconds("min_poll_s", file.min_poll_s, 4, 1, 1024)?;
+        let max_poll = seconds("max_poll_s", file.max_poll_s, 64, 1, 1024)?.max(min_poll);
+        if file.max_poll_s.is_some_and(|s| Span::from_secs(i64::from(s)) < min_poll) {
+            return Err(format!(
+                "`max_poll_s` is less than `min_poll_s`: give at least {}",
+                min_poll.as_ms() / 1000
+            ));
+        }
+        let burst = within("burst_interval_ms", file.burst_interval_ms, 500, 50, 2000)?;
+        Ok(Self {
+            servers,
+            page,
+            rate_hz: within("rate_hz", args.rate.or(file.rate_hz), 100, 1, 1000)?,
+            log_level: args.log_level.or(file.log_level).unwrap_or_default(),
+            min_poll,
+            max_poll,
+            burst_interval: Span::from_ms(i64::from(burst)),
+            holdover: seconds("holdover_s", file.holdover_s, 3600, 1, 604_800)?,
+            validity: seconds("validity_s", file.validity_s, 10, 2, 3600)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Settings, String> {
+        let args = RunArgs { shm: Some("unit_test".into()), ..RunArgs::default() };
+        Settings::merge(Settings::parse_file(Path::new("c.toml"), text)?, &args)
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_defaults() {
+        let s = load("").unwrap();
+        assert_eq!(s.servers.len(), 4);
+        assert_eq!((s.rate_hz, s.min_poll, s.max_poll), (100, Span::from_secs(4), Span::from_secs(64)));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let s = load(
+            "servers = ['a', '[::1]:9']\nrate_hz = 7\nlog_level = 'debug'\nmin_poll_s = 1\nmax_poll_s = 2\n\
+             burst_interval_ms = 250\nholdover_s = 60\nvalidity_s = 3",
+        )
+        .unwrap();
+        assert_eq!(s.servers.iter().map(ServerName::to_string).collect::<Vec<_>>(), ["a", "[::1]:9"]);
+        assert_eq!((s.rate_hz, s.log_level), (7, Level::Debug));
+        assert_eq!((s.min_poll, s.max_poll), (Span::from_secs(1), Span::from_secs(2)));
+        assert_eq!((s.holdover, s.validity), (Span::from_secs(60), Span::from_secs(3)));
+        assert_eq!(s.burst_interval, Span::from_ms(250));
+    }
+
+    #[test]
+    fn bad_configurations_say_what_to_do() {
+        let check = |text: &str, wanted: &[&str]| {
+            let message = load(text).expect_err(text);
+            for want in wanted {
+                assert!(message.contains(want), "{text:?}: {message}");
+            }
+        };
+        check("severs = []", &["c.toml", "severs", "`servers`", "`rate_hz`"]);
+        check("servers = []", &["at least one server"]);
+        check("servers = ['a', 'a']", &["a is named twice"]);
+        check("servers = ['a b']", &["HOST:PORT"]);
+        check("rate_hz = 0", &["`rate_hz` is 0", "1 to 1000"]);
+        check("min_poll_s = 8\nmax_poll_s = 4", &["at least 8"]);
+        check("log_level = 'loud'", &["loud", "`debug`"]);
+        check("rate_hz =", &["c.toml"]);
+    }
+}

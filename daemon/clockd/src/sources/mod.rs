@@ -1,0 +1,3 @@
+//! Where measurements come from.
+
+pub(crate) mod ntp;
