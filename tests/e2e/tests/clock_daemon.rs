@@ -1,0 +1,315 @@
+//! The clock daemon as a real process, against NTP servers that lie by known amounts.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is the failure of the test")]
+
+use chronotick::os_clock::realtime;
+use chronotick::{Client, Flags, Span, Status};
+use e2e::clock_daemon::status_of;
+use e2e::{Behaviour, ClockDaemon, LiarConfig, NtpLiar, bin, eventually, pause};
+use serde_json::Value;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+fn liar(offset_ms: i64, rate_ppm: i64) -> NtpLiar {
+    let config = LiarConfig {
+        offset_ns: offset_ms * 1_000_000,
+        rate_ppb: rate_ppm * 1_000,
+        behaviour: Behaviour::Answer,
+    };
+    NtpLiar::start(config).unwrap()
+}
+
+fn server(status: &Value, i: usize) -> Value {
+    status["servers"][i].clone()
+}
+
+/// One reading between two readings of the truth; the bound must reach into that gap. Returns the worst error.
+fn check_bound(client: &Client, liar: &NtpLiar) -> Span {
+    let before = liar.true_time(realtime());
+    let reading = client.now().unwrap();
+    let after = liar.true_time(realtime());
+    assert!(
+        reading.bound.earliest() <= after && before <= reading.bound.latest(),
+        "the truth is from {before:?} to {after:?}, the reading {reading:?}"
+    );
+    (reading.corrected - before).abs().max((reading.corrected - after).abs())
+}
+
+#[test]
+fn it_converges_on_the_lie_within_its_bound() {
+    let check = |offset_ms: i64, rate_ppm: i64| {
+        let dir = tempfile::tempdir().unwrap();
+        let liar = liar(offset_ms, rate_ppm);
+        let daemon = ClockDaemon::start(dir.path(), &[liar.address()], "");
+        assert!(daemon.ready_line.contains("publishing to") && daemon.ready_line.contains("at 100 Hz"));
+        let client = daemon.client();
+        daemon.wait_for_line("-> synchronized");
+        eventually("a synchronized page", || (client.status() == Ok(Status::Synchronized)).then_some(()));
+        for _ in 0..400 {
+            check_bound(&client, &liar);
+            pause(Duration::from_millis(10));
+        }
+        // A scheduling hiccup may spoil one reading of the truth, hardly twenty.
+        let best = (0..20).map(|_| check_bound(&client, &liar)).min().unwrap();
+        let record = client.snapshot().unwrap();
+        assert!(best < Span::from_ms(1), "off by {best} after all");
+        let rate_error = (record.drift_rate - rate_ppm as f64 * 1e-6).abs();
+        assert!(rate_error <= 5.0 * record.drift_uncertainty, "rate off by {rate_error}: {record:?}");
+        assert!(record.offset_uncertainty > 0.0 && record.drift_uncertainty > 0.0 && record.max_error > 0.0);
+        assert!(record.flags.has(Flags::VALID | Flags::NTP_READY | Flags::WARMUP_COMPLETE));
+        let status = daemon.status();
+        assert_eq!(status["status"], "synchronized");
+        assert_eq!(status["source"], "ntp");
+        let offset = status["offset_seconds"].as_f64().unwrap();
+        assert!((offset - offset_ms as f64 / 1e3).abs() < 0.005, "{status}");
+        assert!(status["max_error_seconds"].as_f64().unwrap() > 0.0);
+        assert_eq!(server(&status, 0)["state"], "selected");
+        assert_eq!(server(&status, 0)["stratum"], 1);
+    };
+    check(250, 40);
+    check(-86_400_000, -50);
+}
+
+#[test]
+fn each_refusal_of_a_server_is_shown() {
+    let check = |behaviour: Behaviour, state: &str, message: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let liar = NtpLiar::start(LiarConfig { behaviour, ..LiarConfig::default() }).unwrap();
+        let daemon = ClockDaemon::start(dir.path(), &[liar.address()], "");
+        let status = eventually(message, || {
+            let status = daemon.status();
+            server(&status, 0)["last_error"].as_str().is_some_and(|e| e.contains(message)).then_some(status)
+        });
+        assert_eq!(status["status"], "no_data", "{status}");
+        assert_eq!(status["offset_seconds"], Value::Null);
+        assert_eq!(server(&status, 0)["state"], state, "{status}");
+        assert_eq!(daemon.client().status(), Ok(Status::NoData));
+        let table = String::from_utf8(status_of(daemon.page(), &[]).stdout).unwrap();
+        assert!(table.contains(message) && table.contains("no_data"), "{table}");
+    };
+    check(Behaviour::KissOfDeath(*b"DENY"), "stopped", "kiss-o'-death DENY");
+    check(Behaviour::KissOfDeath(*b"RSTR"), "stopped", "kiss-o'-death RSTR");
+    check(Behaviour::KissOfDeath(*b"RATE"), "no_answer", "kiss-o'-death RATE");
+    check(Behaviour::LeapAlarm, "no_answer", "leap alarm");
+    check(Behaviour::Stratum16, "no_answer", "stratum 16");
+    check(Behaviour::WrongOrigin, "no_answer", "origin is not our request");
+    check(Behaviour::Silence, "no_answer", "no answer within");
+    check(Behaviour::LargeRootDispersion, "no_answer", "root distance");
+}
+
+#[test]
+fn a_server_that_denies_is_not_asked_again_and_rate_slows_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let deny = Behaviour::KissOfDeath(*b"DENY");
+    let denying = NtpLiar::start(LiarConfig { behaviour: deny, ..LiarConfig::default() }).unwrap();
+    let rate = Behaviour::KissOfDeath(*b"RATE");
+    let slowing = NtpLiar::start(LiarConfig { behaviour: rate, ..LiarConfig::default() }).unwrap();
+    let daemon = ClockDaemon::start(dir.path(), &[denying.address(), slowing.address()], "");
+    // At 1 s the third request would come after 2 s; doubled twice it comes after 2 + 4 s.
+    eventually("a third request", || (slowing.served() >= 3).then_some(()));
+    let status = eventually("the doubled interval", || {
+        let status = daemon.status();
+        (server(&status, 1)["poll_interval_seconds"].as_f64() == Some(8.0)).then_some(status)
+    });
+    assert!(status["daemon_uptime_seconds"].as_f64().unwrap() >= 6.0, "{status}");
+    assert_eq!(denying.served(), 1);
+}
+
+#[test]
+fn a_falseticker_is_named_and_outvoted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second, wrong) = (liar(100, 0), liar(100, 0), liar(600, 0));
+    let servers = [first.address(), wrong.address(), second.address()];
+    let daemon = ClockDaemon::start(dir.path(), &servers, "");
+    daemon.wait_for_line(&format!("{} contradicts the majority", wrong.address()));
+    let client = daemon.client();
+    let status = eventually("a synchronized status that names it", || {
+        let status = daemon.status();
+        let named = server(&status, 1)["state"] == "falseticker" && status["status"] == "synchronized";
+        named.then_some(status)
+    });
+    assert_eq!(server(&status, 0)["state"], "selected", "{status}");
+    assert_eq!(server(&status, 2)["state"], "selected", "{status}");
+    assert_eq!(status["agreement"], "majority");
+    for _ in 0..100 {
+        check_bound(&client, &first);
+        pause(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn two_servers_that_contradict_each_other_give_no_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (liar(0, 0), liar(600, 0));
+    let daemon = ClockDaemon::start(dir.path(), &[a.address(), b.address()], "");
+    daemon.wait_for_line("none has a majority");
+    let status = eventually("the status to say so", || {
+        let status = daemon.status();
+        (status["agreement"] == "no_majority").then_some(status)
+    });
+    assert_eq!(status["status"], "no_data", "{status}");
+}
+
+#[test]
+fn silence_after_synchronization_is_holdover_with_a_growing_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let liar = liar(20, 10);
+    let daemon = ClockDaemon::start(dir.path(), &[liar.address()], "");
+    daemon.wait_for_line("-> synchronized");
+    liar.set(Behaviour::Silence);
+    daemon.wait_for_line("-> holdover");
+    let client = daemon.client();
+    eventually("holdover on the page", || (client.status() == Ok(Status::Holdover)).then_some(()));
+    let first = client.now().unwrap().max_error();
+    check_bound(&client, &liar);
+    pause(Duration::from_millis(200));
+    assert!(client.now().unwrap().max_error() > first);
+    liar.set(Behaviour::Answer);
+    daemon.wait_for_line("holdover -> synchronized");
+    check_bound(&client, &liar);
+}
+
+#[test]
+fn without_any_server_it_says_whom_it_tried() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = {
+        let nobody = (liar(0, 0), liar(0, 0));
+        (nobody.0.address(), nobody.1.address())
+    };
+    let daemon = ClockDaemon::start(dir.path(), &[a.clone(), b.clone()], "");
+    let line = daemon.wait_for_line("no NTP server answers yet");
+    assert!(line.contains(&format!("tried {a}, {b}")), "{line}");
+    assert_eq!(daemon.client().status(), Ok(Status::NoData));
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_told_who_holds_the_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let liar = liar(0, 0);
+    let daemon = ClockDaemon::start(dir.path(), &[liar.address()], "");
+    eventually("the status file", || (daemon.status()["pid"] == daemon.pid()).then_some(()));
+    let output = run(&["run", "--shm", daemon.page().to_str().unwrap(), "--server", &liar.address()]);
+    let said = refused(&output);
+    assert!(said.contains(&format!("pid {}", daemon.pid())) && said.contains("--shm"), "{said}");
+}
+
+#[test]
+fn a_termination_withdraws_the_page_and_leaves_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let liar = liar(20, 0);
+    let mut daemon = ClockDaemon::start(dir.path(), &[liar.address()], "");
+    daemon.wait_for_line("-> synchronized");
+    let client = daemon.client();
+    eventually("a synchronized page", || (client.status() == Ok(Status::Synchronized)).then_some(()));
+    assert_eq!(daemon.terminate().code(), Some(0));
+    let record = client.snapshot().unwrap();
+    assert!(!record.flags.has(Flags::VALID));
+    assert_eq!(record.offset_uncertainty, 1e9);
+    let reading = client.now().unwrap();
+    assert_eq!(reading.status, Status::Expired);
+    assert!(reading.bound.is_unbounded());
+    let output = status_of(daemon.page(), &["--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&status["status"], &status["running"]), (&Value::from("expired"), &Value::from(false)));
+}
+
+#[test]
+fn after_a_kill_the_next_daemon_repairs_the_same_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let liar = liar(20, 0);
+    let mut daemon = ClockDaemon::start(dir.path(), &[liar.address()], "");
+    daemon.wait_for_line("-> synchronized");
+    let client = daemon.client();
+    let inode = std::fs::metadata(daemon.page()).unwrap().ino();
+    assert_eq!(daemon.kill().code(), None);
+    // The page outlives its daemon for a while, but whoever asks is told.
+    let output = status_of(daemon.page(), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("expired") && table.contains("chronotick-daemon run"), "{table}");
+    // As if it had been killed in the middle of a write: the kill itself hits that moment too rarely.
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(daemon.page()).unwrap();
+    let mut low = [0];
+    file.read_exact_at(&mut low, 68).unwrap();
+    file.write_all_at(&[low[0] | 1], 68).unwrap();
+    let next = ClockDaemon::start(dir.path(), &[liar.address()], "");
+    next.wait_for_line("the page is repaired");
+    next.wait_for_line("-> synchronized");
+    assert_eq!(std::fs::metadata(next.page()).unwrap().ino(), inode);
+    // The reader of before goes on without attaching again.
+    eventually("the old reader sees the new daemon", || {
+        (client.status() == Ok(Status::Synchronized)).then_some(())
+    });
+    check_bound(&client, &liar);
+}
+
+#[test]
+fn a_dead_daemons_page_expires() {
+    let dir = tempfile::tempdir().unwrap();
+    let liar = liar(20, 0);
+    let mut daemon = ClockDaemon::start(dir.path(), &[liar.address()], "validity_s = 2");
+    daemon.wait_for_line("-> synchronized");
+    let client = daemon.client();
+    daemon.kill();
+    eventually("expiry", || (client.status() == Ok(Status::Expired)).then_some(()));
+}
+
+#[test]
+fn bad_input_is_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("page");
+    let config = dir.path().join("c.toml");
+    let check_config = |text: &str, wanted: &[&str]| {
+        std::fs::write(&config, text).unwrap();
+        let output = run(&["run", "--config", config.to_str().unwrap(), "--shm", page.to_str().unwrap()]);
+        let said = refused(&output);
+        assert!(wanted.iter().all(|w| said.contains(w)), "{text:?}: {said}");
+        assert!(!page.exists());
+    };
+    check_config("pol_min = 3", &["pol_min", "`min_poll_s`", "`servers`"]);
+    check_config("servers = []", &["at least one server"]);
+    check_config("servers = ['a:b:c']", &["a:b:c", "HOST:PORT"]);
+    check_config("rate_hz = 2000", &["rate_hz", "1 to 1000"]);
+    let output = run(&["run", "--config", "/nonexistent/c.toml", "--shm", page.to_str().unwrap()]);
+    assert!(refused(&output).contains("/nonexistent/c.toml"));
+    let output = run(&["run", "--rate", "0"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("1..=1000"), "{output:?}");
+}
+
+#[test]
+fn a_missing_truncated_or_foreign_page_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("page");
+    let said = refused(&status_of(&page, &[]));
+    assert!(
+        said.starts_with("ChronoTick daemon not running. Start it with: chronotick-daemon run"),
+        "{said}"
+    );
+    let check = |content: &[u8], wanted: &str| {
+        std::fs::write(&page, content).unwrap();
+        let said = refused(&status_of(&page, &[]));
+        assert!(said.contains(wanted), "status: {said}");
+        let said = refused(&run(&["run", "--shm", page.to_str().unwrap()]));
+        assert!(said.contains(&format!("rm {}", page.display())), "run: {said}");
+        assert_eq!(std::fs::read(&page).unwrap(), content, "left as it was");
+    };
+    check(&[0; 64], "64 bytes long");
+    check(&[0xff; 128], "clock page:");
+    std::fs::remove_file(&page).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", &page).unwrap();
+    assert!(refused(&run(&["run", "--shm", page.to_str().unwrap()])).contains("not a regular file"));
+    assert!(Path::new("/etc/passwd").exists());
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(bin("chronotick-daemon")).args(arguments).output().unwrap()
+}
+
+/// Standard error of a program that must have ended with 1.
+fn refused(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
