@@ -2,6 +2,7 @@
 
 use crate::config::Settings;
 use crate::log;
+use crate::page_object::PageNames;
 use crate::sources::ntp::client::{Outcome, Report};
 use crate::status_file::{ServerStatus, StatusFile};
 use crate::stop::Stop;
@@ -35,6 +36,7 @@ struct Server {
 pub(crate) struct Hub {
     discipline: Arc<Mutex<Discipline>>,
     page: PathBuf,
+    names: PageNames,
     rate_hz: u32,
     started: MonoTime,
     servers: Vec<Server>,
@@ -44,11 +46,17 @@ pub(crate) struct Hub {
     complaint_due: MonoTime,
     complaint_interval: Span,
     status_failed: bool,
+    name_failed: bool,
 }
 
 impl Hub {
-    /// For the servers of `settings`, in their order.
-    pub(crate) fn new(settings: &Settings, discipline: Arc<Mutex<Discipline>>, started: MonoTime) -> Self {
+    /// For the servers of `settings`, in their order; `names` are those of the page.
+    pub(crate) fn new(
+        settings: &Settings,
+        names: PageNames,
+        discipline: Arc<Mutex<Discipline>>,
+        started: MonoTime,
+    ) -> Self {
         let server = |name: String| Server {
             name,
             resolved: None,
@@ -62,6 +70,7 @@ impl Hub {
         Self {
             discipline,
             page: settings.page.clone(),
+            names,
             rate_hz: settings.rate_hz,
             started,
             servers: settings.servers.iter().map(|s| server(s.to_string())).collect(),
@@ -71,6 +80,7 @@ impl Hub {
             complaint_due: started,
             complaint_interval: FIRST_COMPLAINT,
             status_failed: false,
+            name_failed: false,
         }
     }
 
@@ -84,6 +94,7 @@ impl Hub {
         while !stop.is_set() {
             let now = boottime();
             if now >= status_due {
+                self.restore_name();
                 self.write_status(self.state_word());
                 status_due = now + STATUS_INTERVAL;
             }
@@ -209,6 +220,22 @@ impl Hub {
         ));
         self.complaint_due = now + self.complaint_interval;
         self.complaint_interval = (self.complaint_interval + self.complaint_interval).min(LAST_COMPLAINT);
+    }
+
+    fn restore_name(&mut self) {
+        match self.names.restore() {
+            Ok(false) => self.name_failed = false,
+            Ok(true) => log::warn(format_args!(
+                "somebody removed {} (an old Python client does, when it exits): restored",
+                self.page.display()
+            )),
+            // Once, as for the status file.
+            Err(e) if !self.name_failed => {
+                self.name_failed = true;
+                log::warn(format_args!("cannot restore {}: {e}; restart the daemon", self.page.display()));
+            }
+            Err(_) => {}
+        }
     }
 
     fn state_word(&self) -> &'static str {

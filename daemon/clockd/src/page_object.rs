@@ -37,7 +37,7 @@ impl std::fmt::Display for PageObjectError {
             Self::Foreign { path, why } => {
                 write!(
                     f,
-                    "{p} is no clock page: {why}; remove it (rm {p}) or choose another --shm",
+                    "{p} is no clock page: {why}; remove it (rm -f {p} {p}.keep) or choose another --shm",
                     p = path.display()
                 )
             }
@@ -58,13 +58,58 @@ pub(crate) struct PageObject {
     pub(crate) cell: &'static PageCell,
     /// True when it was there before.
     pub(crate) reused: bool,
+    /// Its two names.
+    pub(crate) names: PageNames,
+}
+
+/// The name that readers know, and a second hard link that keeps the object when the first is removed: an old Python
+/// client removes it whenever it exits.
+#[derive(Clone, Debug)]
+pub(crate) struct PageNames {
+    path: PathBuf,
+    keep: PathBuf,
+}
+
+impl PageNames {
+    fn of(path: &Path) -> Self {
+        let mut keep = path.as_os_str().to_owned();
+        keep.push(".keep");
+        Self { path: path.to_owned(), keep: keep.into() }
+    }
+
+    /// Gives the object its name back if that has vanished; true when it had. Attached readers notice nothing.
+    pub(crate) fn restore(&self) -> io::Result<bool> {
+        match std::fs::symlink_metadata(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            there => return there.map(|_| false),
+        }
+        std::fs::hard_link(&self.keep, &self.path).map(|()| true)
+    }
+
+    /// Makes the second link anew, to what has the first name now.
+    fn link_keep(&self) -> io::Result<()> {
+        match std::fs::remove_file(&self.keep) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        std::fs::hard_link(&self.path, &self.keep)
+    }
 }
 
 impl PageObject {
     /// Takes over the page at `path`, or makes it from `first`.
     pub(crate) fn open(path: &Path, first: &Record) -> Result<Self, PageObjectError> {
         // Another daemon may come or go between two steps; each turn starts from what is there then.
+        let names = PageNames::of(path);
         for _ in 0..16 {
+            // A page that lost its name is still the page: its daemon may be alive, its readers surely are.
+            match names.restore() {
+                Ok(_) => {}
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {}
+                Err(source) => {
+                    return Err(PageObjectError::Io { path: path.to_owned(), what: "look at", source });
+                }
+            }
             if let Some(page) = Self::reuse(path)? {
                 return Ok(page);
             }
@@ -110,7 +155,9 @@ impl PageObject {
         check_content(&bytes).map_err(foreign)?;
         file.set_permissions(Permissions::from_mode(0o644)).map_err(failed("set the mode of"))?;
         let cell = map(&file).map_err(failed("map"))?;
-        Ok(Some(Self { file, cell, reused: true }))
+        let names = PageNames::of(path);
+        names.link_keep().map_err(failed("make a second link to"))?;
+        Ok(Some(Self { file, cell, reused: true, names }))
     }
 
     /// Makes the object under a name of its own, fills and locks it, and only then gives it its name: nobody ever sees
@@ -138,7 +185,11 @@ impl PageObject {
             .and_then(|cell| std::fs::hard_link(&temporary, path).map(|()| cell));
         let _ = std::fs::remove_file(&temporary);
         match filled {
-            Ok(cell) => Ok(Some(Self { file, cell, reused: false })),
+            Ok(cell) => {
+                let names = PageNames::of(path);
+                names.link_keep().map_err(failed("make a second link to"))?;
+                Ok(Some(Self { file, cell, reused: false, names }))
+            }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
             Err(e) => Err(failed("create")(e)),
         }
@@ -231,7 +282,10 @@ mod tests {
         assert_eq!(Record::from_bytes(&bytes).unwrap().measurement_count, 7);
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o644);
         assert!(is_locked(&path));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the temporary name is gone");
+        let mut names: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["page", "page.keep"], "the temporary name is gone");
     }
 
     #[test]
@@ -262,6 +316,25 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let page = PageObject::open(&path, &record(1)).unwrap();
         assert!(matches!(PageWriter::new(page.cell).1, Repair::TornWrite { .. }));
+    }
+
+    #[test]
+    fn a_removed_name_comes_back_with_the_same_object() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("page");
+        let page = PageObject::open(&path, &record(1)).unwrap();
+        let before = inode(&path);
+        assert!(!page.names.restore().unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert!(page.names.restore().unwrap());
+        assert_eq!(inode(&path), before);
+        // Also a second daemon must not take the free name for a free page.
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(PageObject::open(&path, &record(2)), Err(PageObjectError::Locked)));
+        drop(page);
+        std::fs::remove_file(&path).unwrap();
+        assert!(PageObject::open(&path, &record(2)).unwrap().reused);
+        assert_eq!(inode(&path), before);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::cli::RunArgs;
 use crate::config::Settings;
 use crate::hub::Hub;
 use crate::log;
-use crate::page_object::{PageObject, PageObjectError};
+use crate::page_object::{PageNames, PageObject, PageObjectError};
 use crate::publisher::{self, Publisher, first_record};
 use crate::sources::ntp::client::{Client, Pace};
 use crate::status_file::StatusFile;
@@ -46,7 +46,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     let stop = Arc::new(Stop::default());
     let fault =
         Arc::new(Fault { happened: AtomicBool::new(false), stop: stop.clone(), wake: signals.handle() });
-    let shared = Shared { settings: &settings, discipline, publisher, stop, fault };
+    let shared =
+        Shared { settings: &settings, names: page.names.clone(), discipline, publisher, stop, fault };
 
     let (threads, failed) = shared.start(started);
     if let Some(e) = failed {
@@ -82,6 +83,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
 /// What the threads share.
 struct Shared<'a> {
     settings: &'a Settings,
+    names: PageNames,
     discipline: Arc<Mutex<Discipline>>,
     publisher: Arc<Mutex<Publisher>>,
     stop: Arc<Stop>,
@@ -104,7 +106,7 @@ impl Shared<'_> {
         let rate_hz = self.settings.rate_hz;
         threads
             .push(self.spawn("publisher", move || publisher::run(&publisher, &discipline, rate_hz, &stop))?);
-        let mut hub = Hub::new(self.settings, self.discipline.clone(), started);
+        let mut hub = Hub::new(self.settings, self.names.clone(), self.discipline.clone(), started);
         let stop = self.stop.clone();
         threads.push(self.spawn("discipline", move || hub.run(&reports, &stop))?);
         for (source, name) in self.settings.servers.iter().enumerate() {

@@ -246,6 +246,17 @@ fn after_a_kill_the_next_daemon_repairs_the_same_page() {
 }
 
 #[test]
+fn a_page_that_somebody_removes_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let liar = liar(20, 0);
+    let daemon = ClockDaemon::start(dir.path(), &[liar.address()], "");
+    let inode = std::fs::metadata(daemon.page()).unwrap().ino();
+    std::fs::remove_file(daemon.page()).unwrap();
+    daemon.wait_for_line("restored");
+    assert_eq!(std::fs::metadata(daemon.page()).unwrap().ino(), inode);
+}
+
+#[test]
 fn a_dead_daemons_page_expires() {
     let dir = tempfile::tempdir().unwrap();
     let liar = liar(20, 0);
@@ -293,7 +304,7 @@ fn a_missing_truncated_or_foreign_page_is_named() {
         let said = refused(&status_of(&page, &[]));
         assert!(said.contains(wanted), "status: {said}");
         let said = refused(&run(&["run", "--shm", page.to_str().unwrap()]));
-        assert!(said.contains(&format!("rm {}", page.display())), "run: {said}");
+        assert!(said.contains(&format!("rm -f {}", page.display())), "run: {said}");
         assert_eq!(std::fs::read(&page).unwrap(), content, "left as it was");
     };
     check(&[0; 64], "64 bytes long");
