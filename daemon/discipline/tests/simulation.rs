@@ -13,6 +13,7 @@ struct World {
     discipline: Discipline,
     random: Random,
     start: MonoTime,
+    now: MonoTime,
     /// For each server: when it is asked next, and how often it was asked.
     next: Vec<(MonoTime, u32)>,
     checks: u32,
@@ -29,13 +30,13 @@ impl World {
             .map(|_| (start + Span::from_ns((random.between(0.0, 0.3) * 1e9) as i64), 0))
             .collect();
         let discipline = Discipline::new(Config::default(), servers.len());
-        Self { clock, servers, discipline, random, start, next, checks: 0, invalid: 0, seed }
+        Self { clock, servers, discipline, random, start, now: start, next, checks: 0, invalid: 0, seed }
     }
 
     /// Asks the servers until `seconds` have passed since the start, and checks the bound between all exchanges.
     fn run(&mut self, seconds: i64) {
         let end = self.start + Span::from_secs(seconds);
-        let mut now = self.start;
+        let mut now = self.now;
         loop {
             let (i, (at, asked)) =
                 self.next.iter().copied().enumerate().min_by_key(|(_, n)| n.0).expect("a server");
@@ -60,6 +61,7 @@ impl World {
             self.next[i] = ((at + gap).max(now), asked + 1);
         }
         self.check_bound(end);
+        self.now = end;
     }
 
     fn check_bound(&mut self, now: MonoTime) {
@@ -220,6 +222,25 @@ fn without_a_majority_there_is_no_correction() {
     assert_eq!(world.checks, 0);
     assert!(world.invalid > 0);
     assert_eq!(world.discipline.state(world.start + Span::from_secs(120)), State::NoData);
+}
+
+#[test]
+fn a_liar_left_alone_does_not_take_over() {
+    for seed in 50_000..50_050 {
+        let mut random = Random::new(seed);
+        let clock = any_clock(&mut random);
+        let mut liar = Server::honest(1e5, 1e4);
+        liar.error_ns = 5e8;
+        let mut world =
+            World::new(seed, clock, vec![Server::honest(1e5, 1e4), liar, Server::honest(2e6, 1e5)]);
+        world.run(120);
+        // Those who were right fall silent. What they agreed on still stands, with a growing bound.
+        world.servers[0].loss = 1.0;
+        world.servers[2].loss = 1.0;
+        world.run(1_800);
+        assert_eq!(world.discipline.agreement(), Agreement::ContradictsBound, "seed {seed}");
+        assert_eq!(world.discipline.state(world.now), State::Holdover, "seed {seed}");
+    }
 }
 
 #[test]
