@@ -204,6 +204,6 @@ async fn a_full_store_refuses_then_takes_up_again() {
     assert_eq!(service.post(body).await.status, 201);
     log.set_fault(MemoryFault::Broken);
     check(&service.post(body).await, 503, "store_failed", "restarted");
-    check(&service.get("/readyz").await, 503, "store_full", "has failed");
+    check(&service.get("/readyz").await, 503, "store_failed", "restarted");
     service.stop().await;
 }
