@@ -92,7 +92,8 @@ impl PageCell {
         let times_set = [0, 1, 6, 7].into_iter().all(|i| second[i] != 0);
         let valid = second[9] as u32 & Flags::VALID != 0;
         let counted = second[SEQUENCE_WORD] >> 32 != 0 && second[12] != 0;
-        let never_measured = second[9] == 0 && second[SEQUENCE_WORD] == 0 && second[12] == 0;
+        // Without the correction: a writer that was stopped in the middle of a write has the times in place as well.
+        let never_measured = [2, 3, SEQUENCE_WORD, 9, 12].into_iter().all(|i| second[i] == 0);
         if times_set && ((valid && counted) || never_measured) {
             Ok(second)
         } else {
@@ -263,6 +264,9 @@ mod tests {
                 "word {zeroed}"
             );
         }
+        // A writer that was stopped after its times and its correction, before its counters.
+        let half = Record { sequence: 0, flags: Flags(0), daemon_uptime: 0.0, offset_correction: 0.25, ..old };
+        assert_eq!(PageCell::from_words(half.to_words()).snapshot(3), Err(SnapshotError::Contended));
         assert!(PageCell::default().snapshot(3).is_err(), "an all-zero page");
     }
 }
