@@ -10,7 +10,7 @@ pub mod random;
 pub mod timer_service;
 pub mod webhook_sink;
 
-pub use binaries::bin;
+pub use binaries::{bin, build, build_directory, repository};
 pub use clock_daemon::ClockDaemon;
 pub use http::Http;
 pub use ntp_liar::{Behaviour, LiarConfig, NtpLiar};
