@@ -1,7 +1,9 @@
 //! The old Python layout in both directions, while the writer runs at full rate.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is the failure of the test")]
 
+use chronotick::os_clock::boottime;
 use chronotick::{Client, Record, Status};
+use e2e::patience::HUNG;
 use e2e::{ClockDaemon, LiarConfig, NtpLiar, eventually, repository};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -127,16 +129,22 @@ fn two_million_reads_of_a_page_that_an_old_writer_rewrites_are_never_torn() {
 
     let client = Client::attach_named(page.to_str()).unwrap();
     let started = eventually("a first record", || client.snapshot().ok()).prediction_time;
-    let (mut last, mut changes) = (0, 0u64);
-    for _ in 0..2_000_000 {
+    let (mut last, mut reads, mut changes) = (0, 0u64, 0u64);
+    let give_up = boottime() + HUNG;
+    // On a busy machine the two may share a processor, and then a reader seldom meets the writer at work.
+    while reads < 2_000_000 || changes < 1_000 {
+        reads += 1;
         let record = client.snapshot().unwrap();
         assert!(is_whole(&record) && record.prediction_time == started, "torn: {record:?}");
         assert!(record.sequence >= last, "{last} after {}", record.sequence);
         changes += u64::from(record.sequence != last);
         last = record.sequence;
+        assert!(
+            reads % 4096 != 0 || boottime() < give_up,
+            "the page hardly changes: {changes} in {reads} reads"
+        );
     }
-    println!("2000000 reads, {changes} different records of {last} written");
-    assert!(changes > 1000, "the page hardly changed: {changes}");
+    println!("{reads} reads, {changes} different records of {last} written");
     assert_eq!(client.status(), Ok(Status::Legacy));
     assert!(client.bounds().unwrap().is_unbounded(), "an old page promises no bound");
     assert!(writer.0.try_wait().unwrap().is_none(), "the writer ran to the end");
