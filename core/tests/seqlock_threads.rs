@@ -5,7 +5,7 @@
 #![cfg(all(feature = "writer", not(loom)))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use chronotick_core::page::{PageCell, PageWriter, Record, Repair};
+use chronotick_core::page::{Flags, PageCell, PageWriter, Record, Repair, Version};
 
 /// Miri takes a hundred thousand times longer than the processor.
 const WRITES: u32 = if cfg!(miri) { 4 } else { 20_000 };
@@ -63,4 +63,33 @@ fn threads_never_see_a_torn_page() {
     });
     assert!(taken > 0, "the readers got no snapshot at all");
     assert_eq!(Record::from_words(&cell.snapshot(1).unwrap()).unwrap().measurement_count, WRITES);
+}
+
+#[test]
+fn readers_see_an_old_page_or_the_new_one_while_a_new_daemon_takes_it_over() {
+    let new = Record { sequence: 8, ..record(9) };
+    for sequence in [6, 7] {
+        let flags = Flags(Flags::VALID);
+        let old =
+            Record { version: Version::Legacy, sequence, flags, max_error: 0.0, anchor: 0, ..record(5) };
+        for _ in 0..if cfg!(miri) { 1 } else { 200 } {
+            let cell = PageCell::from_words(old.to_words());
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        for _ in 0..READS {
+                            if let Ok(words) = cell.snapshot(4) {
+                                let read = Record::from_words(&words).unwrap();
+                                // Its sequence alone may already be that of the write under way.
+                                let still_old = Record { sequence: read.sequence, ..old };
+                                assert!(read == still_old || read == new, "torn: {read:?}");
+                            }
+                        }
+                    });
+                }
+                PageWriter::new(&cell).0.publish(&new);
+            });
+            assert_eq!(Record::from_words(&cell.snapshot(1).unwrap()), Ok(new));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Writers of the page killed in the middle of a write: readers never see a mix, and the next writer mends it.
 //!
-//! Three ways to die: at a chosen word of a write, at a random moment of a writer at full rate, and at a chosen word of
-//! the first write over an old daemon's page.
+//! Three ways to stop: dead at a chosen word of a write, killed at a random moment at full rate, and halted at every
+//! single instruction of a publish, over a page of every kind that a daemon may find.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is the failure of the test")]
 
 mod page_support;
@@ -158,4 +158,77 @@ fn a_writer_killed_at_full_rate_leaves_the_last_good_page() {
         "{KILLS} writers killed at full rate, {torn} in the middle of a write; {read} records read meanwhile"
     );
     assert!(torn > 0 && read > u64::from(KILLS), "{torn} torn, {read} read");
+}
+
+/// Steps through one publish over `first`, and looks at the page as a newcomer after every instruction that changed it.
+/// Returns how many instructions and how many changes there were; `None` where stepping is forbidden.
+fn step_through(first: [u64; WORDS], old: Option<Record>, epoch: Epoch) -> Option<(u32, u32)> {
+    let page = SharedPage::create(&Record::default());
+    let look = || page.words().each_ref().map(|w| w.load(Ordering::Acquire));
+    for (word, value) in page.words().iter().zip(first) {
+        word.store(value, Ordering::Release);
+    }
+    let attached = Client::attach_named(Some(page.name())).unwrap();
+    let before = attached.now().is_ok();
+    let new = epoch.record(42);
+    let child = Forked::traced(|| PageWriter::new(page.cell()).0.publish(&new))?;
+    let (mut steps, mut changes, mut last) = (0, 0, first);
+    while child.step() {
+        steps += 1;
+        let now = look();
+        if now == last {
+            continue;
+        }
+        last = now;
+        changes += 1;
+        // The sequence alone may already be that of the write under way: it has no parity in an old page.
+        let is = |want: Record, got: &Record| *got == Record { sequence: got.sequence, ..want };
+        match fresh(&page) {
+            Ok(record) => {
+                assert!(
+                    is(new, &record) || old.is_some_and(|o| is(o, &record)),
+                    "change {changes}: torn: {record:?}"
+                );
+                assert!(!is(new, &record) || record.sequence % 2 == 0);
+            }
+            Err(code) => assert_eq!(code, ErrorCode::WriterDied, "change {changes}"),
+        }
+        if before {
+            let record = attached.snapshot().unwrap();
+            assert!(
+                is(new, &record) || old.is_some_and(|o| is(o, &record)),
+                "change {changes}: torn: {record:?}"
+            );
+        }
+    }
+    assert_eq!(attached.snapshot().unwrap(), Record { sequence: sequence(&page), ..new });
+    Some((steps, changes))
+}
+
+#[test]
+fn halted_at_any_instruction_a_publish_shows_the_old_page_or_the_new_one() {
+    let epoch = Epoch::now();
+    let v2 = Record { sequence: 6, ..epoch.record(41) };
+    let mut torn = epoch.record(40).to_words();
+    torn[0] = v2.to_words()[0];
+    torn[SEQUENCE_WORD] = 7 << 32;
+    let [even, odd] = [6, 7].map(|sequence| Record { sequence, ..epoch.legacy(41) });
+    let never_measured =
+        Record { sequence: 0, flags: Default::default(), daemon_uptime: 0.0, ..epoch.legacy(41) };
+    let idle = Record { source: chronotick::Source::NoData, ..never_measured };
+    for (what, first, old) in [
+        ("a page of ours", v2.to_words(), Some(v2)),
+        ("a page of ours that is torn", torn, None),
+        ("an old page with an even sequence", even.to_words(), Some(even)),
+        ("an old page with an odd sequence", odd.to_words(), Some(odd)),
+        ("an old page of a daemon that measured nothing", idle.to_words(), Some(idle)),
+        ("an empty page", [0; WORDS], None),
+    ] {
+        let Some((steps, changes)) = step_through(first, old, epoch) else {
+            println!("skipped: a publish instruction by instruction: ptrace is forbidden here");
+            return;
+        };
+        println!("over {what}: {steps} instructions, {changes} of them changed the page");
+        assert!(changes >= WORDS as u32 / 2, "{changes} changes");
+    }
 }

@@ -203,6 +203,38 @@ impl Forked {
         }
     }
 
+    /// As [`start`](Self::start), but the child stands still before its first step. `None` where tracing is forbidden.
+    pub(crate) fn traced(child: impl FnOnce()) -> Option<Self> {
+        let child = Self::start(|| {
+            // SAFETY: asks to be traced by the parent; the other arguments are not looked at.
+            let traced = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
+            if traced != 0 {
+                // SAFETY: ends the process without running anything of the parent's.
+                unsafe { libc::_exit(77) };
+            }
+            // SAFETY: stops this process, which its tracer lets go on.
+            unsafe { libc::raise(libc::SIGSTOP) };
+            child();
+        });
+        if child.stopped() { Some(child) } else { None }
+    }
+
+    /// Lets a traced child do one instruction; false when it has ended.
+    pub(crate) fn step(&self) -> bool {
+        // SAFETY: the child is traced by us and stopped; address and data are not looked at.
+        let stepped = unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, self.0, 0, 0) };
+        assert_eq!(stepped, 0, "ptrace: {}", std::io::Error::last_os_error());
+        self.stopped()
+    }
+
+    fn stopped(&self) -> bool {
+        let mut status = 0;
+        // SAFETY: `status` is writable for the whole call.
+        let waited = unsafe { libc::waitpid(self.0, &raw mut status, 0) };
+        assert_eq!(waited, self.0, "waitpid: {}", std::io::Error::last_os_error());
+        libc::WIFSTOPPED(status)
+    }
+
     /// Sends SIGKILL.
     pub(crate) fn kill(&self) {
         // SAFETY: the child was not waited for, so the number is still its own.
