@@ -113,7 +113,7 @@ proptest! {
         let half = |error: f32, drift: f64| record(error, drift).read_at(Span::from_ns(elapsed)).max_error();
         prop_assert!(half(e1.max(e2), d1) >= half(e1.min(e2), d1));
         prop_assert!(half(e1, d1.max(d2)) >= half(e1, d1.min(d2)));
-        let sigma = |drift: f64| record(e1, drift).read_at(Span::from_ns(elapsed)).sigma;
+        let sigma = |drift: f64| record(e1, drift).read_at(Span::from_ns(elapsed)).sigma();
         prop_assert!(sigma(d1.max(d2)) >= sigma(d1.min(d2)));
     }
 

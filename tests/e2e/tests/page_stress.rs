@@ -9,7 +9,7 @@ mod page_support;
 use chronotick::os_clock::boottime;
 use chronotick::{Client, Record};
 use chronotick_core::page::PageWriter;
-use page_support::{Epoch, SharedPage};
+use page_support::{Dice, Epoch, SharedPage};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -217,4 +217,47 @@ fn readers_in_three_languages_never_see_a_torn_page() {
     let skipped = if whole.len() == 4 { 0 } else { in_python };
     assert_eq!(total + skipped, wanted);
     assert!(u64::from(published) > total / 1_000, "the writer published only {published} pages");
+}
+
+#[test]
+fn threads_that_share_a_client_never_see_a_torn_reading() {
+    const THREADS: usize = 3;
+    let readings = SHORT_FORM / 5;
+    let epoch = Epoch::now();
+    let page = SharedPage::create(&Record { sequence: 2, ..epoch.record(0) });
+    let client = Client::attach_named(Some(page.name())).unwrap();
+    let done = AtomicBool::new(false);
+    let published = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let (mut writer, _) = PageWriter::new(page.cell());
+            let mut dice = Dice(1);
+            let mut n = 0u32;
+            while !done.load(Ordering::Relaxed) {
+                n = n.wrapping_add(1);
+                writer.publish(&epoch.record(n));
+                // Long enough for some readings of each page, so that what a client keeps between readings is used.
+                for _ in 0..dice.roll(400) {
+                    std::hint::spin_loop();
+                }
+            }
+            n
+        });
+        let stop = Stop(&done);
+        let readers: Vec<_> = (0..THREADS)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..readings {
+                        let before = boottime();
+                        let reading = client.now().unwrap();
+                        epoch.check_reading(&reading, before, boottime());
+                    }
+                })
+            })
+            .collect();
+        readers.into_iter().for_each(|r| r.join().unwrap());
+        drop(stop);
+        writer.join().unwrap()
+    });
+    println!("{THREADS} threads made {readings} readings each through one client, of {published} pages");
+    assert!(published > 1_000);
 }

@@ -100,7 +100,7 @@ impl Epoch {
             && (correction - kind * 1_000_000 - drift).abs() <= 1
             && (reading.corrected.as_ns() - reading.bound.earliest().as_ns() - bound).abs() <= 1
             && (reading.bound.latest().as_ns() - reading.corrected.as_ns() - bound).abs() <= 1
-            && (reading.sigma.as_ns() - kind * 1_000).abs() <= 1
+            && (reading.sigma().as_ns() - kind * 1_000).abs() <= 1
             && reading.drift_rate == k * 1e-12
             && reading.confidence == kind as f32 / 1024.0
             && reading.source as i64 == 1 + kind % 4
