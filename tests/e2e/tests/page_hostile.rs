@@ -99,7 +99,7 @@ fn what_holds_no_page_gives_no_reading() {
     check("zeros", &[0; 128], ErrorCode::WriterDied);
     // The magic is not ours, so the words count as an old page's, and they are no times.
     check("ones", &[0xff; 128], ErrorCode::PageCorrupt);
-    check("text", "clock ".repeat(22)[..128].as_bytes(), ErrorCode::PageCorrupt);
+    check("text", &"clock ".repeat(22).as_bytes()[..128], ErrorCode::PageCorrupt);
     let mut newer = good().to_bytes();
     newer[86] = 3;
     check("a later version", &newer, ErrorCode::PageVersion);

@@ -53,8 +53,7 @@ fn library(package: &str, extension: &str) -> PathBuf {
         .filter(|m| m["reason"] == "compiler-artifact" && Path::new(&manifest(m)).starts_with(repository()))
         .flat_map(|m| m["filenames"].as_array().cloned().unwrap_or_default())
         .map(|f| PathBuf::from(f.as_str().unwrap()))
-        .filter(|f| f.extension().is_some_and(|e| e == extension))
-        .next_back()
+        .rfind(|f| f.extension().is_some_and(|e| e == extension))
         .unwrap_or_else(|| panic!("{package} has no .{extension}"))
 }
 

@@ -80,7 +80,7 @@ impl Epoch {
     pub(crate) fn check_record(self, record: &Record) -> u32 {
         let n = record.measurement_count;
         assert_eq!(*record, Record { sequence: record.sequence, ..self.record(n) }, "a torn record");
-        assert!(record.sequence % 2 == 0, "a record of an unfinished write: {record:?}");
+        assert!(record.sequence.is_multiple_of(2), "a record of an unfinished write: {record:?}");
         n
     }
 
@@ -265,6 +265,6 @@ impl Dice {
     pub(crate) fn roll(&mut self, limit: u32) -> u32 {
         // The 64-bit linear congruential generator of Knuth's MMIX; its upper bits are good.
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 32) * u64::from(limit) >> 32) as u32
+        (((self.0 >> 32) * u64::from(limit)) >> 32) as u32
     }
 }
