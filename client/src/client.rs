@@ -140,8 +140,10 @@ impl Client {
             let model = self.model()?;
             Ok(model.read_at(model.elapsed(&OsClocks)?))
         };
-        let reading = read()?;
-        if !reading.status.is_usable() && self.reattach() { read() } else { Ok(reading) }
+        let reading = read();
+        // A page that cannot be read at all may have been replaced as well as one that cannot be trusted.
+        let usable = reading.as_ref().is_ok_and(|r| r.status.is_usable());
+        if !usable && self.reattach() { read() } else { reading }
     }
 
     fn model(&self) -> Result<Model, ReadError> {
