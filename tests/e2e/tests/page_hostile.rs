@@ -259,6 +259,8 @@ fn a_bus_error_of_the_programs_own_still_ends_it() {
         a.client.now().unwrap();
         let mine = SharedPage::create(&good());
         truncate(mine.path(), 0);
+        // What the child leaves behind when it dies.
+        [&a.page, &mine].into_iter().for_each(|p| std::fs::remove_file(p.path()).unwrap());
         // Not a mapping of the client: nobody may hide this fault.
         mine.words()[0].load(std::sync::atomic::Ordering::Relaxed);
     });
