@@ -13,10 +13,12 @@
 
 mod attach;
 mod client;
+pub mod counter;
 mod error;
 mod evaluate;
 pub mod name;
 pub mod os_clock;
+pub mod sigbus;
 mod wait;
 
 #[cfg(test)]

@@ -69,6 +69,15 @@ impl PageCell {
         Err(last)
     }
 
+    /// The word that changes with every publish: two pages with the same stamp are the same page, as long as the same
+    /// object is mapped. `None` while a write is under way.
+    #[inline(always)]
+    pub fn stamp(&self) -> Option<u64> {
+        // Acquire: pairs with the writer's final Release store, as in a snapshot.
+        let word = self.words[SEQUENCE_WORD].load(Ordering::Acquire);
+        ((word >> 32) & 1 == 0).then_some(word)
+    }
+
     fn load_all(&self) -> [u64; WORDS] {
         core::array::from_fn(|i| self.words[i].load(Ordering::Relaxed))
     }
@@ -121,7 +130,7 @@ pub fn load_once<const N: usize, const S: usize>(words: &[AtomicU64; N]) -> Resu
 }
 
 /// One write over `N` words, of which word `S` of `new` holds the next even sequence in its upper half.
-#[cfg(feature = "writer")]
+/// A reader's own cache of one model uses it too, so it is there without the writer.
 #[doc(hidden)]
 #[inline(always)]
 pub fn store_once<const N: usize, const S: usize>(words: &[AtomicU64; N], odd: u32, new: &[u64; N]) {
@@ -161,6 +170,8 @@ pub struct PageWriter<'a> {
     cell: &'a PageCell,
     /// The last even sequence that was published.
     sequence: u32,
+    /// The page has the magic of version 2.
+    marked: bool,
 }
 
 #[cfg(feature = "writer")]
@@ -172,7 +183,7 @@ impl<'a> PageWriter<'a> {
         let v2 = is_v2(cell.words[MAGIC_WORD].load(Ordering::Relaxed));
         let repair = if v2 && sequence & 1 == 1 { Repair::TornWrite { sequence } } else { Repair::Clean };
         // An odd number is rounded down: the next write begins with the same odd number and ends even.
-        (Self { cell, sequence: sequence & !1 }, repair)
+        (Self { cell, sequence: sequence & !1, marked: v2 }, repair)
     }
 
     /// The sequence of the last publish.
@@ -191,8 +202,26 @@ impl<'a> PageWriter<'a> {
             n => n,
         };
         words[SEQUENCE_WORD] = u64::from(even) << 32 | confidence;
+        if !self.marked {
+            self.mark(odd, words[MAGIC_WORD]);
+        }
         store_once::<WORDS, SEQUENCE_WORD>(&self.cell.words, odd, &words);
         self.sequence = even;
+    }
+
+    /// Turns an old page into one of version 2 that is being written. Readers of an old page go by its content alone:
+    /// without this, one that stops halfway through the first write would look whole to them.
+    #[cold]
+    fn mark(&mut self, odd: u32, magic: u64) {
+        // The confidence in the lower half stays: to readers of the old page it is still a part of it.
+        let old = self.cell.words[SEQUENCE_WORD].load(Ordering::Relaxed);
+        self.cell.words[SEQUENCE_WORD].store(u64::from(odd) << 32 | old & 0xffff_ffff, Ordering::Relaxed);
+        // Pairs with the reader's Acquire fence: whoever takes the page for version 2 sees that it is being written.
+        fence(Ordering::Release);
+        self.cell.words[MAGIC_WORD].store(magic, Ordering::Relaxed);
+        // The Release fence of the write that follows does the same for readers of an old page: one that has seen any
+        // later word sees the magic when it reads for the second time.
+        self.marked = true;
     }
 }
 
