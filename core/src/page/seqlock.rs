@@ -294,7 +294,8 @@ mod tests {
             );
         }
         // A writer that was stopped after its times and its correction, before its counters.
-        let half = Record { sequence: 0, flags: Flags(0), daemon_uptime: 0.0, offset_correction: 0.25, ..old };
+        let half =
+            Record { sequence: 0, flags: Flags(0), daemon_uptime: 0.0, offset_correction: 0.25, ..old };
         assert_eq!(PageCell::from_words(half.to_words()).snapshot(3), Err(SnapshotError::Contended));
         assert!(PageCell::default().snapshot(3).is_err(), "an all-zero page");
     }
