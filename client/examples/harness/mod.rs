@@ -5,7 +5,6 @@
 
 use chronotick::{Client, Flags, Record, Source, Span, Status, counter, os_clock};
 use chronotick_core::page::AnchorClock;
-use std::hint::black_box;
 
 const BATCHES: usize = 401;
 const CALLS: usize = 2_000;
