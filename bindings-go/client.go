@@ -1,45 +1,54 @@
-//go:build cgo
-
 package chronotick
 
 import (
-	"runtime"
 	"strings"
 	"sync/atomic"
 )
 
-// Client reads the clock page. It serves any number of goroutines at once.
-type Client struct {
-	handle atomic.Pointer[handle]
+// reader is what a client reads the page with: the C library, or Go alone.
+type reader interface {
+	now() (Reading, error)
 }
 
+// Client reads the clock page. It serves any number of goroutines at once.
+type Client struct {
+	attached atomic.Pointer[attached]
+}
+
+// attached holds an interface, which an atomic pointer cannot.
+type attached struct{ reader }
+
 // Attach opens the clock page with this name or absolute path. The empty name is the page named by $CHRONOTICK_SHM, or
-// chronotick_shm without it. A page that a restarted daemon makes anew is found by itself.
-func Attach(name string) (*Client, error) {
+// chronotick_shm without it. A page that a restarted daemon makes anew is found by itself. With cgo the page is read by the
+// C library, without it as by [AttachPure].
+func Attach(name string) (*Client, error) { return attach(name, openDefault) }
+
+// AttachPure is [Attach] without the C library: the page is read in Go alone, cheaper by the cost of a call into C. Both
+// give the same readings.
+func AttachPure(name string) (*Client, error) {
+	return attach(name, func(name string) (reader, error) { return openPage(name) })
+}
+
+func attach(name string, open func(string) (reader, error)) (*Client, error) {
 	if strings.ContainsRune(name, 0) {
-		return nil, &Error{Code: ErrBadName, Message: "the clock page's name holds a NUL byte: give a name such as " +
-			"chronotick_shm, or an absolute path"}
+		return nil, failed(ErrBadName, "the clock page's name holds a NUL byte: give a name such as chronotick_shm, or an "+
+			"absolute path")
 	}
-	opened, err := openHandle(name)
+	opened, err := open(name)
 	if err != nil {
 		return nil, err
 	}
-	h := &handle{client: opened}
-	runtime.AddCleanup(h, closeHandle, opened)
 	client := &Client{}
-	client.handle.Store(h)
+	client.attached.Store(&attached{opened})
 	return client, nil
 }
 
 // Now reads the time, with its bound, sigma and status. On an error the reading's status is [NoData].
 func (c *Client) Now() (Reading, error) {
-	h := c.handle.Load()
-	if h == nil {
-		return Reading{Status: NoData}, ErrClosed
+	if a := c.attached.Load(); a != nil {
+		return a.now()
 	}
-	reading, err := h.now()
-	runtime.KeepAlive(h)
-	return reading, err
+	return Reading{Status: NoData}, ErrClosed
 }
 
 // Status reads how far the clock can be trusted now.
@@ -51,6 +60,16 @@ func (c *Client) Status() (Status, error) {
 // Close ends the use of the client: later calls return [ErrClosed], calls that are under way finish. The page is unmapped
 // when the garbage collector finds that none is. Closing twice does nothing.
 func (c *Client) Close() error {
-	c.handle.Store(nil)
+	c.attached.Store(nil)
 	return nil
 }
+
+// Evaluate computes the reading that a client would make of a page with these bytes at these clock readings. It reads
+// no clock.
+func Evaluate(page []byte, clocks Clocks) (Reading, error) { return evaluateDefault(page, clocks) }
+
+// EvaluatePure is [Evaluate] without the C library.
+func EvaluatePure(page []byte, clocks Clocks) (Reading, error) { return evaluatePure(page, clocks) }
+
+// Version is the version of the library, such as "0.1.0".
+func Version() string { return version }
