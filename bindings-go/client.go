@@ -5,18 +5,16 @@ import (
 	"sync/atomic"
 )
 
-// reader is what a client reads the page with: the C library, or Go alone.
-type reader interface {
-	now() (Reading, error)
-}
-
 // Client reads the clock page. It serves any number of goroutines at once.
 type Client struct {
 	attached atomic.Pointer[attached]
 }
 
-// attached holds an interface, which an atomic pointer cannot.
-type attached struct{ reader }
+// attached is what a client reads the page with: the C library, or Go alone. One of them is nil.
+type attached struct {
+	library *library
+	page    *pageReader
+}
 
 // Attach opens the clock page with this name or absolute path. The empty name is the page named by $CHRONOTICK_SHM, or
 // chronotick_shm without it. A page that a restarted daemon makes anew is found by itself. With cgo the page is read by the
@@ -25,11 +23,14 @@ func Attach(name string) (*Client, error) { return attach(name, openDefault) }
 
 // AttachPure is [Attach] without the C library: the page is read in Go alone, cheaper by the cost of a call into C. Both
 // give the same readings.
-func AttachPure(name string) (*Client, error) {
-	return attach(name, func(name string) (reader, error) { return openPage(name) })
+func AttachPure(name string) (*Client, error) { return attach(name, openPure) }
+
+func openPure(name string) (*attached, error) {
+	page, err := openPage(name)
+	return &attached{page: page}, err
 }
 
-func attach(name string, open func(string) (reader, error)) (*Client, error) {
+func attach(name string, open func(string) (*attached, error)) (*Client, error) {
 	if strings.ContainsRune(name, 0) {
 		return nil, failed(ErrBadName, "the clock page's name holds a NUL byte: give a name such as chronotick_shm, or an "+
 			"absolute path")
@@ -39,16 +40,24 @@ func attach(name string, open func(string) (reader, error)) (*Client, error) {
 		return nil, err
 	}
 	client := &Client{}
-	client.attached.Store(&attached{opened})
+	client.attached.Store(opened)
 	return client, nil
 }
 
 // Now reads the time, with its bound, sigma and status. On an error the reading's status is [NoData].
-func (c *Client) Now() (Reading, error) {
-	if a := c.attached.Load(); a != nil {
-		return a.now()
+func (c *Client) Now() (reading Reading, err error) {
+	switch a := c.attached.Load(); {
+	case a == nil:
+		err = ErrClosed
+	case a.page != nil:
+		err = a.page.now(&reading)
+	default:
+		err = a.library.now(&reading)
 	}
-	return Reading{Status: NoData}, ErrClosed
+	if err != nil {
+		return Reading{Status: NoData}, err
+	}
+	return reading, nil
 }
 
 // Status reads how far the clock can be trusted now.

@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
-
-	"github.com/minoots/minoots/bindings-go/internal/counter"
 )
 
 const (
@@ -42,23 +40,7 @@ type pairing struct {
 
 var lastPairing atomic.Pointer[pairing]
 
-// liveClock reads a page's anchor clock: ns, or ticks of the counter, and how far the reading can be off, ns.
-func liveClock(anchor anchorClock) (now, slackNS int64, err error) {
-	switch anchor {
-	case anchorBoottime:
-		now, slackNS = boottimeNS()
-		return now, slackNS, nil
-	case anchorNone:
-		return time.Now().UnixNano(), 0, nil
-	case anchorMonotonicRaw:
-		return systemClockNS(clockMonotonicRaw), 0, nil
-	}
-	if ticks, ok := counter.Read(); ok {
-		return ticks, 0, nil
-	}
-	return 0, 0, anchorUnavailable()
-}
-
+// boottimeNS is CLOCK_BOOTTIME, and how far it can be off.
 func boottimeNS() (nowNS, slackNS int64) {
 	now := time.Now()
 	monoNS := int64(now.Sub(origin))

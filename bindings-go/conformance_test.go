@@ -106,7 +106,7 @@ func (c *conformanceCase) check(t *testing.T, evaluate evaluator) {
 	same("earliest", got.EarliestNS, edge(want.EarliestNS, math.MinInt64))
 	same("latest", got.LatestNS, edge(want.LatestNS, math.MaxInt64))
 	same("bounded", got.Bounded(), want.EarliestNS != nil && want.LatestNS != nil)
-	same("sigma", got.Sigma.Nanoseconds(), int64Of(t, want.SigmaNS))
+	same("sigma", got.Sigma().Nanoseconds(), int64Of(t, want.SigmaNS))
 	same("confidence", got.Confidence, want.Confidence)
 	if got.Bounded() {
 		same("earliest as a time", got.Earliest().UnixNano(), got.EarliestNS)
@@ -191,8 +191,8 @@ func (p *oldPage) check(t *testing.T, evaluate evaluator, page []byte) {
 			t.Errorf("at %s: corrected is %d ns from what the old client says", at, off)
 		}
 		sigma, known := p.Sigma[strconv.FormatFloat(elapsed, 'f', 1, 64)]
-		if off := got.Sigma.Nanoseconds() - int64(math.Round(sigma*1e9)); !known || off < -1 || off > 1 {
-			t.Errorf("at %s: sigma is %s, the old client says %g s", at, got.Sigma, sigma)
+		if off := got.Sigma().Nanoseconds() - int64(math.Round(sigma*1e9)); !known || off < -1 || off > 1 {
+			t.Errorf("at %s: sigma is %s, the old client says %g s", at, got.Sigma(), sigma)
 		}
 	}
 }

@@ -53,16 +53,15 @@ import "C"
 
 import (
 	"runtime"
-	"time"
 	"unsafe"
 )
 
-// handle is an open client of the C library. It is closed when nothing refers to it any more.
-type handle struct {
+// library is an open client of the C library. It is closed when nothing refers to it any more.
+type library struct {
 	client *C.struct_chronotick_client
 }
 
-func openDefault(name string) (reader, error) {
+func openDefault(name string) (*attached, error) {
 	var cName *C.char
 	if name != "" {
 		cName = C.CString(name)
@@ -72,20 +71,21 @@ func openDefault(name string) (reader, error) {
 	if err := failure(C.go_chronotick_open(cName, &client)); err != nil {
 		return nil, err
 	}
-	h := &handle{client: client}
+	l := &library{client: client}
 	// Only a panic inside the library could make closing fail, and there is nobody to tell.
-	runtime.AddCleanup(h, func(client *C.struct_chronotick_client) { C.chronotick_client_close(client) }, client)
-	return h, nil
+	runtime.AddCleanup(l, func(client *C.struct_chronotick_client) { C.chronotick_client_close(client) }, client)
+	return &attached{library: l}, nil
 }
 
-func (h *handle) now() (Reading, error) {
-	var reading C.struct_chronotick_reading
-	result := C.go_chronotick_now(h.client, &reading)
-	runtime.KeepAlive(h)
+func (l *library) now(reading *Reading) error {
+	var fromC C.struct_chronotick_reading
+	result := C.go_chronotick_now(l.client, &fromC)
+	runtime.KeepAlive(l)
 	if result.code != C.CHRONOTICK_OK {
-		return Reading{Status: NoData}, failure(result)
+		return failure(result)
 	}
-	return fromC(&reading), nil
+	fill(reading, &fromC)
+	return nil
 }
 
 func evaluateDefault(page []byte, clocks Clocks) (Reading, error) {
@@ -97,25 +97,27 @@ func evaluateDefault(page []byte, clocks Clocks) (Reading, error) {
 	if clocks.Counter != nil {
 		given.counter, given.has_counter = C.int64_t(*clocks.Counter), 1
 	}
-	var reading C.struct_chronotick_reading
+	var fromC C.struct_chronotick_reading
 	bytes := (*C.uint8_t)(unsafe.SliceData(page))
-	if err := failure(C.go_chronotick_evaluate(bytes, C.size_t(len(page)), &given, &reading)); err != nil {
+	if err := failure(C.go_chronotick_evaluate(bytes, C.size_t(len(page)), &given, &fromC)); err != nil {
 		return Reading{Status: NoData}, err
 	}
-	return fromC(&reading), nil
+	var reading Reading
+	fill(&reading, &fromC)
+	return reading, nil
 }
 
-func fromC(r *C.struct_chronotick_reading) Reading {
-	return Reading{
+func fill(reading *Reading, r *C.struct_chronotick_reading) {
+	*reading = Reading{
 		CorrectedNS: int64(r.corrected_ns),
 		EarliestNS:  int64(r.earliest_ns),
 		LatestNS:    int64(r.latest_ns),
 		SystemNS:    int64(r.system_ns),
-		Sigma:       time.Duration(r.sigma_ns),
 		DriftRate:   float64(r.drift_rate),
 		Confidence:  float32(r.confidence),
 		Status:      Status(r.status),
 		Source:      Source(r.source),
+		uncertainty: uncertainty{sigmaNS: int64(r.sigma_ns)},
 	}
 }
 

@@ -9,11 +9,12 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
+
+	"github.com/minoots/minoots/bindings-go/internal/counter"
 )
 
 const (
@@ -116,21 +117,46 @@ func identityOf(stat *syscall.Stat_t) identity {
 	return identity{device: uint64(stat.Dev), inode: stat.Ino}
 }
 
-// copyTo makes one whole copy of the page, or reports that it could not. An object that was truncated after it was mapped
-// has no memory any more: the fault is turned into a failure here, where it would otherwise end the program.
-func (p *sharedPage) copyTo(copy *pageBits) (whole bool) {
+// modelled gives the model of the page as it is now: last, when the page still holds what last was made of, else a new
+// one. A page that could not be copied whole is errNotWhole, so is an object that was truncated after it was mapped and
+// has no memory any more: the fault, which would end the program otherwise, is caught here.
+func (p *sharedPage) modelled(last *model) (now *model, err error) {
 	before := debug.SetPanicOnFault(true)
 	ended := false
 	defer func() {
 		debug.SetPanicOnFault(before)
 		if !ended && recover() != nil {
-			whole = false
+			now, err = nil, errNotWhole
 		}
 	}()
-	whole = p.tryCopyTo(copy)
+	if last != nil && p.holds(&last.copy) {
+		now = last
+	} else {
+		now, err = p.newModel()
+	}
 	ended = true
-	return whole
+	return now, err
 }
+
+// holds reports whether the page is the same as the copy. Words that are all equal to those of a whole copy are that copy,
+// whatever was written meanwhile.
+func (p *sharedPage) holds(copy *pageBits) bool {
+	changed := p[0].Load() ^ copy[0] | p[1].Load() ^ copy[1] | p[2].Load() ^ copy[2] | p[3].Load() ^ copy[3]
+	changed |= p[4].Load() ^ copy[4] | p[5].Load() ^ copy[5] | p[6].Load() ^ copy[6] | p[7].Load() ^ copy[7]
+	changed |= p[8].Load() ^ copy[8] | p[9].Load() ^ copy[9] | p[10].Load() ^ copy[10] | p[11].Load() ^ copy[11]
+	changed |= p[12].Load() ^ copy[12] | p[13].Load() ^ copy[13] | p[14].Load() ^ copy[14] | p[15].Load() ^ copy[15]
+	return changed == 0
+}
+
+func (p *sharedPage) newModel() (*model, error) {
+	var copy pageBits
+	if !p.tryCopyTo(&copy) {
+		return nil, errNotWhole
+	}
+	return modelOf(&copy)
+}
+
+var errNotWhole = failed(ErrWriterDied, "the clock page is half written and its daemon seems dead: restart chronotick-daemon")
 
 func (p *sharedPage) tryCopyTo(copy *pageBits) bool {
 	for range retryBudget {
@@ -195,13 +221,9 @@ type pageReader struct {
 	mapping atomic.Pointer[mapping]
 	// When a replaced page was last looked for, by the clock of monoNS; 0 is never.
 	lookedNS atomic.Int64
-	// The last whole copy, for when the writer dies in the middle of a write. Whoever finds the lock taken need not
-	// wait: the other goroutine stores as good a copy.
-	lastGood struct {
-		sync.Mutex
-		sequence atomic.Uint32
-		copy     pageBits
-	}
+	// The last whole page: it spares the work as long as the page is the same, and stands in when the writer dies in
+	// the middle of a write.
+	last atomic.Pointer[model]
 }
 
 func openPage(name string) (*pageReader, error) {
@@ -218,54 +240,64 @@ func openPage(name string) (*pageReader, error) {
 	return reader, nil
 }
 
-func (r *pageReader) now() (Reading, error) {
-	reading, err := r.read()
-	if (err != nil || !reading.Status.usable()) && r.reattach() {
-		return r.read()
-	}
-	return reading, err
-}
-
-func (r *pageReader) read() (Reading, error) {
-	var copy pageBits
-	m := r.mapping.Load()
-	whole := m.page.copyTo(&copy)
-	runtime.KeepAlive(m)
-	if !whole && !r.recall(&copy) {
-		return Reading{Status: NoData}, writerDied()
-	}
-	if !copy.sound() {
-		return Reading{Status: NoData}, copy.fault()
-	}
-	if whole && copy.high(wordSequence) != r.lastGood.sequence.Load() {
-		r.remember(&copy)
-	}
-	nowNS, slackNS, err := liveClock(copy.anchorClock())
+// now reads the time. Nothing is written on an error.
+func (r *pageReader) now(reading *Reading) error {
+	m, err := r.model()
 	if err != nil {
-		return Reading{Status: NoData}, err
+		return err
 	}
-	return copy.readAt(copy.elapsedNS(nowNS), slackNS), nil
-}
-
-func writerDied() error {
-	return failed(ErrWriterDied, "the clock page is half written and its daemon seems dead: restart chronotick-daemon")
-}
-
-func (r *pageReader) remember(copy *pageBits) {
-	if r.lastGood.TryLock() {
-		r.lastGood.copy = *copy
-		r.lastGood.sequence.Store(copy.high(wordSequence))
-		r.lastGood.Unlock()
+	if err := m.now(reading); err != nil || reading.Status.usable() || !r.reattach() {
+		return err
 	}
+	if m, err = r.model(); err != nil {
+		return err
+	}
+	return m.now(reading)
 }
 
-// recall gives the last whole copy, which ages by itself: its status turns expired at its valid_until.
-func (r *pageReader) recall(copy *pageBits) bool {
-	r.reattach()
-	r.lastGood.Lock()
-	defer r.lastGood.Unlock()
-	*copy = r.lastGood.copy
-	return r.lastGood.sequence.Load() != 0
+func (m *model) now(reading *Reading) error {
+	var nowNS, slackNS int64
+	switch m.anchor {
+	case anchorNone:
+		nowNS = time.Now().UnixNano()
+	case anchorBoottime:
+		nowNS, slackNS = boottimeNS()
+	case anchorMonotonicRaw:
+		nowNS = systemClockNS(clockMonotonicRaw)
+	default:
+		ticks, ok := counter.Read()
+		if !ok {
+			return errNoCounter
+		}
+		nowNS = ticks
+	}
+	m.readAt(m.elapsedNS(nowNS), slackNS, reading)
+	return nil
+}
+
+// model is that of the page now. When no whole copy can be had it is the last one, which ages by itself: its status turns
+// expired at its valid_until.
+func (r *pageReader) model() (*model, error) {
+	last := r.last.Load()
+	mapped := r.mapping.Load()
+	now, err := mapped.page.modelled(last)
+	runtime.KeepAlive(mapped)
+	if now == last && now != nil {
+		return now, nil
+	}
+	if err == nil {
+		r.last.Store(now)
+		return now, nil
+	}
+	if err == errNotWhole {
+		if r.reattach() {
+			return r.model()
+		}
+		if last != nil {
+			return last, nil
+		}
+	}
+	return nil, err
 }
 
 // reattach looks whether another object has the page's name, and maps it if so. It reports whether it did.
@@ -302,13 +334,14 @@ func evaluatePure(page []byte, clocks Clocks) (Reading, error) {
 	}
 	// Nobody writes to this copy: it is whole or it never will be.
 	if v2 := isV2(copy[wordMagic]); v2 && copy.high(wordSequence)&1 == 1 || !v2 && !copy.wholeLegacy() {
-		return none, writerDied()
+		return none, errNotWhole
 	}
-	if !copy.sound() {
-		return none, copy.fault()
+	m, err := modelOf(&copy)
+	if err != nil {
+		return none, err
 	}
 	var nowNS int64
-	switch copy.anchorClock() {
+	switch m.anchor {
 	case anchorNone:
 		nowNS = clocks.RealtimeNS
 	case anchorBoottime:
@@ -317,14 +350,14 @@ func evaluatePure(page []byte, clocks Clocks) (Reading, error) {
 		nowNS = clocks.MonotonicRawNS
 	default:
 		if clocks.Counter == nil {
-			return none, anchorUnavailable()
+			return none, errNoCounter
 		}
 		nowNS = *clocks.Counter
 	}
-	return copy.readAt(copy.elapsedNS(nowNS), 0), nil
+	var reading Reading
+	m.readAt(m.elapsedNS(nowNS), 0, &reading)
+	return reading, nil
 }
 
-func anchorUnavailable() error {
-	return failed(ErrAnchorUnavailable, "the clock page is anchored on a hardware counter that this program cannot read: "+
-		"start the daemon without the counter anchor")
-}
+var errNoCounter = failed(ErrAnchorUnavailable, "the clock page is anchored on a hardware counter that this program cannot "+
+	"read: start the daemon without the counter anchor")

@@ -15,8 +15,6 @@ type Reading struct {
 	LatestNS int64
 	// SystemNS is the system clock at the reading, as the page's anchor tells it, Unix ns.
 	SystemNS int64
-	// Sigma is one standard deviation of the estimate.
-	Sigma time.Duration
 	// DriftRate is the rate of the correction, s/s.
 	DriftRate float64
 	// Confidence is the daemon's, 0 to 1.
@@ -25,6 +23,28 @@ type Reading struct {
 	Status Status
 	// Source says what the correction was computed from.
 	Source Source
+
+	uncertainty uncertainty
+}
+
+// uncertainty is what one standard deviation is worked out from when somebody asks: its square root takes as long as the
+// rest of a reading.
+type uncertainty struct {
+	// s, and s/s.
+	offset, drift float64
+	elapsedNS     int64
+	// What the C library has worked out already.
+	sigmaNS int64
+}
+
+// Sigma is one standard deviation of the estimate.
+func (r Reading) Sigma() time.Duration {
+	u := r.uncertainty
+	if u.sigmaNS != 0 {
+		return time.Duration(u.sigmaNS)
+	}
+	grown := u.drift * float64(float64(u.elapsedNS)/1e9)
+	return time.Duration(roundNS(math.Sqrt(float64(u.offset*u.offset) + float64(grown*grown))))
 }
 
 // Corrected is the best estimate of the true time.

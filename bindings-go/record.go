@@ -6,7 +6,6 @@ package chronotick
 import (
 	"math"
 	"math/bits"
-	"time"
 )
 
 // The page in 64-bit words, little-endian; docs/formats/clock-page.md draws it.
@@ -128,20 +127,15 @@ func (w *pageBits) fault() error {
 }
 
 // elapsedNS is the time since the prediction time, given the reading of the page's anchor clock.
-func (w *pageBits) elapsedNS(now int64) int64 {
-	switch w.anchorClock() {
-	case anchorNone:
-		return subtract(now, unixNS(w.float(wordPrediction)))
+func (m *model) elapsedNS(now int64) int64 {
+	since := subtract(now, m.originNS)
+	switch m.anchor {
 	case anchorMonotonicRaw:
-		raw := subtract(now, int64(w[wordAnchor]))
-		// The rate, in units of 2^-42, says how much faster REALTIME ran than RAW.
-		rate := float64(int32(w.high(wordLatencyAndAnchor))) / (1 << 42)
-		return add(raw, round(float64(float64(raw)*rate)))
+		return add(since, round(float64(float64(since)*m.rawRate)))
 	case anchorCounter:
-		shift := 32 - w.high(wordMagic)>>28
-		return scale(subtract(now, int64(w[wordAnchor])), w.high(wordLatencyAndAnchor), shift)
+		return scale(since, m.counterRate, m.counterShift)
 	}
-	return subtract(now, int64(w[wordAnchor]))
+	return since
 }
 
 // scale is ticks * rate / 2^shift, rounded down; it saturates.
@@ -160,88 +154,143 @@ func scale(ticks int64, rate uint32, shift uint32) int64 {
 	return scaled
 }
 
-// status elapsedNS after the prediction time. The gravest reason wins.
-func (w *pageBits) status(elapsedNS int64) Status {
+// model is a sound page with everything computed that does not depend on the clock. It never changes.
+type model struct {
+	copy pageBits
+
+	anchor       anchorClock
+	counterShift uint32
+	counterRate  uint32
+	// The reading of the anchor clock at the prediction time; without an anchor, the prediction time.
+	originNS int64
+	// By how much REALTIME ran faster than RAW.
+	rawRate float64
+
+	predictionNS, offsetNS int64
+	driftRate, driftSigma  float64
+	offsetSigma            float64
+	// The hard bound at the prediction time, and its growth; unbounded when the page allows none.
+	unbounded    bool
+	maxErrorNS   int64
+	growth       float64
+	validForNS   int64
+	fresh, stale Status
+	source       Source
+	confidence   float32
+}
+
+// modelOf is the model of a page, or what is wrong with it.
+func modelOf(w *pageBits) (*model, error) {
+	if !w.sound() {
+		return nil, w.fault()
+	}
+	driftSigma := w.float(wordDriftSigma)
+	m := &model{
+		copy:         *w,
+		anchor:       w.anchorClock(),
+		originNS:     int64(w[wordAnchor]),
+		predictionNS: unixNS(w.float(wordPrediction)),
+		offsetNS:     roundNS(w.float(wordOffset)),
+		driftRate:    w.float(wordDriftRate),
+		driftSigma:   driftSigma,
+		offsetSigma:  w.float(wordOffsetSigma),
+		maxErrorNS:   ceil(float64(w.maxError() * 1e9)),
+		growth:       phi + float64(3*driftSigma),
+		validForNS:   roundNS(w.float(wordValidUntil) - w.float(wordPrediction)),
+		source:       Source(w.high(wordFlags)),
+		confidence:   math.Float32frombits(uint32(w[wordSequence])),
+	}
+	switch m.anchor {
+	case anchorNone:
+		m.originNS = m.predictionNS
+	case anchorMonotonicRaw:
+		m.rawRate = float64(int32(w.high(wordLatencyAndAnchor))) / (1 << 42)
+	case anchorCounter:
+		m.counterRate, m.counterShift = w.high(wordLatencyAndAnchor), 32-w.high(wordMagic)>>28
+	}
+	// An old page has a sigma and no bound; a withdrawn or disrupted one has lost its bound; zero is no bound.
 	flags := uint32(w[wordFlags])
-	v2 := w.v2()
+	m.unbounded = flags&(flagValid|flagDisrupted) != flagValid || m.source == SourceNoData || !(w.maxError() > 0)
+	m.fresh, m.stale = w.statuses()
+	return m, nil
+}
+
+// statuses are those before and after the end of validity. The gravest reason wins.
+func (w *pageBits) statuses() (fresh, stale Status) {
+	flags := uint32(w[wordFlags])
 	switch {
 	case flags&flagDisrupted != 0:
-		return Disrupted
-	case Source(w.high(wordFlags)) == SourceNoData || v2 && w.high(wordSequence) == 0:
-		return NoData
-	case flags&flagValid == 0 || elapsedNS > roundNS(w.float(wordValidUntil)-w.float(wordPrediction)):
-		return Expired
-	case !v2:
-		return Legacy
+		return Disrupted, Disrupted
+	case Source(w.high(wordFlags)) == SourceNoData || w.v2() && w.high(wordSequence) == 0:
+		return NoData, NoData
+	case flags&flagValid == 0:
+		return Expired, Expired
+	case !w.v2():
+		return Legacy, Expired
 	case flags&flagHoldover != 0:
-		return Holdover
+		return Holdover, Expired
 	case flags&flagWarmupComplete == 0:
-		return WarmingUp
+		return WarmingUp, Expired
 	}
-	return Synchronized
+	return Synchronized, Expired
 }
 
 // readAt is the time elapsedNS after the prediction time. slackNS widens the bound: it is how far elapsedNS itself can be off.
-func (w *pageBits) readAt(elapsedNS, slackNS int64) Reading {
+func (m *model) readAt(elapsedNS, slackNS int64, reading *Reading) {
 	elapsed := float64(elapsedNS)
-	systemNS := add(unixNS(w.float(wordPrediction)), elapsedNS)
-	driftNS := round(float64(elapsed * w.float(wordDriftRate)))
-	offsetSigma := w.float(wordOffsetSigma)
-	driftSigma := w.float(wordDriftSigma)
-	grownSigma := float64(driftSigma * float64(elapsed/1e9))
-	sigma := math.Sqrt(float64(offsetSigma*offsetSigma) + float64(grownSigma*grownSigma))
-	reading := Reading{
-		CorrectedNS: add(add(systemNS, roundNS(w.float(wordOffset))), driftNS),
-		EarliestNS:  math.MinInt64,
-		LatestNS:    math.MaxInt64,
-		SystemNS:    systemNS,
-		Sigma:       time.Duration(roundNS(sigma)),
-		DriftRate:   w.float(wordDriftRate),
-		Confidence:  math.Float32frombits(uint32(w[wordSequence])),
-		Status:      w.status(elapsedNS),
-		Source:      Source(w.high(wordFlags)),
+	systemNS := add(m.predictionNS, elapsedNS)
+	correctedNS := add(add(systemNS, m.offsetNS), round(float64(elapsed*m.driftRate)))
+	reading.CorrectedNS = correctedNS
+	reading.SystemNS = systemNS
+	if m.unbounded {
+		reading.EarliestNS, reading.LatestNS = math.MinInt64, math.MaxInt64
+	} else {
+		errorNS := add(add(m.maxErrorNS, ceil(float64(math.Abs(elapsed)*m.growth))), slackNS)
+		reading.EarliestNS, reading.LatestNS = subtract(correctedNS, errorNS), add(correctedNS, errorNS)
 	}
-	// An old page has a sigma and no bound; a withdrawn or disrupted one has lost its bound; zero is no bound.
-	maxError := w.maxError()
-	if uint32(w[wordFlags])&(flagValid|flagDisrupted) == flagValid && reading.Source != SourceNoData && maxError > 0 {
-		growthNS := ceil(float64(math.Abs(elapsed) * (phi + float64(3*driftSigma))))
-		errorNS := add(add(ceil(float64(maxError*1e9)), growthNS), slackNS)
-		reading.EarliestNS = subtract(reading.CorrectedNS, errorNS)
-		reading.LatestNS = add(reading.CorrectedNS, errorNS)
+	reading.DriftRate = m.driftRate
+	reading.Confidence = m.confidence
+	reading.Status = m.fresh
+	if elapsedNS > m.validForNS {
+		reading.Status = m.stale
 	}
-	return reading
+	reading.Source = m.source
+	reading.uncertainty = uncertainty{offset: m.offsetSigma, drift: m.driftSigma, elapsedNS: elapsedNS}
 }
 
-// integer is x without its fraction; it saturates.
-func integer(x float64) int64 {
-	switch {
-	case x >= 1<<63:
-		return math.MaxInt64
-	case x < -1<<63:
-		return math.MinInt64
-	}
-	return int64(x)
-}
-
-// round goes to the nearest integer, halves away from zero; it saturates.
+// round goes to the nearest integer, halves away from zero; it saturates. A number of 2^53 or more has no fraction, so
+// that only the conversion can leave the range.
 func round(x float64) int64 {
-	whole := integer(x)
-	switch rest := x - float64(whole); {
-	case rest >= 0.5:
-		return add(whole, 1)
-	case rest <= -0.5:
-		return add(whole, -1)
+	if !(math.Abs(x) < 1<<63) {
+		return outside(x)
+	}
+	whole := int64(x)
+	if rest := x - float64(whole); rest >= 0.5 {
+		whole++
+	} else if rest <= -0.5 {
+		whole--
 	}
 	return whole
 }
 
 // ceil goes to the next integer upwards; it saturates.
 func ceil(x float64) int64 {
-	whole := integer(x)
+	if !(math.Abs(x) < 1<<63) {
+		return outside(x)
+	}
+	whole := int64(x)
 	if float64(whole) < x {
-		return add(whole, 1)
+		whole++
 	}
 	return whole
+}
+
+// outside is the nearest integer to a number that is beyond all of them.
+func outside(x float64) int64 {
+	if x < 0 {
+		return math.MinInt64
+	}
+	return math.MaxInt64
 }
 
 func roundNS(seconds float64) int64 { return round(float64(seconds * 1e9)) }
