@@ -30,7 +30,7 @@ impl Frame {
             reading.corrected.as_ns(),
             reading.bound.earliest().as_ns(),
             reading.bound.latest().as_ns(),
-            reading.sigma.as_ns(),
+            reading.sigma().as_ns(),
             max_error.as_ns(),
             reading.system.as_ns(),
             reading.status as i64,

@@ -40,7 +40,7 @@ impl Reading {
     /// One standard deviation of the estimate, ns.
     #[getter]
     fn sigma_ns(&self) -> i64 {
-        self.0.sigma.as_ns()
+        self.0.sigma().as_ns()
     }
 
     /// How far to trust the reading.

@@ -5,12 +5,24 @@
 //! table of them.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use chronotick::{Client, Flags, Record, Source, os_clock};
+use chronotick::{Client, Flags, Record, Source, Span, Status, counter, os_clock};
 use chronotick_core::page::{AnchorClock, PageCell, PageWriter};
 use std::hint::black_box;
 
 const BATCHES: usize = 401;
 const CALLS: usize = 2_000;
+
+/// Ticks in a second, against CLOCK_BOOTTIME over a fifth of one: a benchmark needs no more.
+fn ticks_per_second() -> Option<f64> {
+    let pair = || counter::read().map(|ticks| (ticks, os_clock::boottime()));
+    let (first_ticks, first) = pair()?;
+    loop {
+        let (ticks, now) = pair()?;
+        if now - first > Span::from_ms(200) {
+            return Some((ticks - first_ticks) as f64 / (now - first).as_secs_f64());
+        }
+    }
+}
 
 fn record() -> Record {
     let (real, boot, _) = os_clock::realtime_boottime_pair();
@@ -29,6 +41,29 @@ fn record() -> Record {
         max_error: 0.001,
         ..Record::default()
     }
+}
+
+/// The same page on the counter, for one that ticks faster than once in a nanosecond.
+fn on_the_counter(record: Record) -> Option<Record> {
+    let ticks_per_second = ticks_per_second()?;
+    let back = (os_clock::boottime().as_ns() - record.anchor) as f64 / 1e9 * ticks_per_second;
+    let rate = 1e9 / ticks_per_second;
+    (rate < 1.0).then_some(Record {
+        anchor_clock: AnchorClock::Counter { shift: 0 },
+        anchor_rate: (rate * 2f64.powi(32)).round() as u32,
+        anchor: counter::read()? - back as i64,
+        ..record
+    })
+}
+
+/// A client of a page with this content, which is read again and again without being published anew.
+fn attach(record: &Record) -> Client {
+    let path = std::env::temp_dir().join(format!("chronotick_bench_{}", std::process::id()));
+    std::fs::write(&path, Record { sequence: 2, ..*record }.to_bytes()).unwrap();
+    let client = Client::attach_named(path.to_str()).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(client.status(), Ok(Status::Synchronized));
+    client
 }
 
 /// Nanoseconds for each call, one batch.
@@ -64,25 +99,30 @@ fn main() {
     // Where the kernel refuses, the figures are noisier, that is all.
     let _ = rustix::thread::sched_setaffinity(None, &one_core);
 
-    let path = std::env::temp_dir().join(format!("chronotick_bench_{}", std::process::id()));
+    let record = record();
+    let vdso = attach(&record);
+    compare("read.rust.vdso", REALTIME, || drop(black_box(vdso.now())), realtime);
+    compare("read.rust.vdso_sigma", REALTIME, || drop(black_box(vdso.now().map(|r| (r, r.sigma())))), realtime);
+    if let Some(record) = on_the_counter(record) {
+        let client = attach(&record);
+        compare("read.rust.counter", REALTIME, || drop(black_box(client.now())), realtime);
+        compare("read.rust.counter_fenced", REALTIME, || drop(black_box(client.now_fenced())), realtime);
+        compare("read.rust.counter_ns", REALTIME, || drop(black_box(client.now_ns())), realtime);
+        let tick = || {
+            black_box(counter::read());
+        };
+        compare("read.rust.counter_floor", REALTIME, tick, realtime);
+    } else {
+        eprintln!("read.rust.counter: skipped, there is no counter above 1 GHz here");
+    }
+    compare("read.rust.snapshot", REALTIME, || drop(black_box(vdso.snapshot())), realtime);
     let cell = PageCell::default();
     let (mut writer, _) = PageWriter::new(&cell);
-    let record = record();
-    writer.publish(&record);
-    let bytes = Record { sequence: writer.sequence(), ..record }.to_bytes();
-    std::fs::write(&path, bytes).unwrap();
-    let client = Client::attach_named(path.to_str()).unwrap();
+    compare("write.rust", REALTIME, || writer.publish(black_box(&record)), realtime);
+}
 
-    let realtime = || {
-        black_box(os_clock::realtime());
-    };
-    compare("read.rust.vdso", "clock_gettime(CLOCK_REALTIME)", || drop(black_box(client.now())), realtime);
-    compare(
-        "read.rust.snapshot",
-        "clock_gettime(CLOCK_REALTIME)",
-        || drop(black_box(client.snapshot())),
-        realtime,
-    );
-    compare("write.rust", "clock_gettime(CLOCK_REALTIME)", || writer.publish(black_box(&record)), realtime);
-    std::fs::remove_file(&path).unwrap();
+const REALTIME: &str = "clock_gettime(CLOCK_REALTIME)";
+
+fn realtime() {
+    black_box(os_clock::realtime());
 }

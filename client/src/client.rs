@@ -3,10 +3,10 @@
 use crate::attach::{Identity, Mapping};
 use crate::error::{AttachError, ReadError};
 use crate::os_clock::OsClocks;
-use chronotick_core::page::{PageCell, Reading, Record, Status, WORDS};
-use chronotick_core::{Span, TimeBound};
+use chronotick_core::page::{Model, ModelCell, PageCell, Reading, Record, Status, WORDS};
+use chronotick_core::{Span, TimeBound, Timestamp};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// A page that was replaced is looked for at most this often.
@@ -16,13 +16,22 @@ const REATTACH_EVERY: Span = Span::from_ms(100);
 #[derive(Debug)]
 pub struct Client {
     mapping: Mapping,
-    /// Which object is mapped; the lock is also what makes one thread at a time attach again.
-    identity: Mutex<Identity>,
+    /// The model of the page as it was decoded last. Written under the lock of `kept`.
+    cache: ModelCell,
+    kept: Mutex<Kept>,
     /// CLOCK_BOOTTIME ns of the last look for a replaced page.
     looked_ns: AtomicU64,
+    /// How often another object was mapped. Changed under the lock of `kept`: a snapshot of an earlier one is not kept.
+    remaps: AtomicU64,
+}
+
+/// What a reader keeps between readings.
+#[derive(Debug)]
+struct Kept {
+    /// Which object is mapped.
+    identity: Identity,
     /// The last whole snapshot, for when the writer dies in the middle of a write.
-    last_good: Mutex<[u64; WORDS]>,
-    last_good_sequence: AtomicU32,
+    last_good: Option<[u64; WORDS]>,
 }
 
 impl Client {
@@ -36,51 +45,82 @@ impl Client {
         let (mapping, identity) = Mapping::open(&crate::name::resolve(name)?)?;
         Ok(Self {
             mapping,
-            identity: Mutex::new(identity),
+            cache: ModelCell::default(),
+            kept: Mutex::new(Kept { identity, last_good: None }),
             looked_ns: AtomicU64::new(0),
-            last_good: Mutex::new([0; WORDS]),
-            last_good_sequence: AtomicU32::new(0),
+            remaps: AtomicU64::new(0),
         })
     }
 
     /// The time now, with its bound, sigma and status.
+    ///
+    /// On a page that is anchored on the hardware counter the counter is read without a fence, so the processor may
+    /// read it some tens of nanoseconds before the instructions ahead of the call are done; see
+    /// [`now_fenced`](Self::now_fenced).
+    #[inline]
     pub fn now(&self) -> Result<Reading, ReadError> {
-        let reading = self.snapshot()?.read(&OsClocks)?;
-        if matches!(reading.status, Status::Expired | Status::NoData | Status::Disrupted) && self.reattach() {
-            return Ok(self.snapshot()?.read(&OsClocks)?);
+        // The warm path: the page has not changed since it was decoded, and its clock can be read.
+        if let Some(reading) = self.warm_reading() { Ok(reading) } else { self.cold_reading() }
+    }
+
+    /// As [`now`](Self::now), and not before everything ahead of the call is done: for a time that is compared with
+    /// one of another thread or machine. On a page anchored on CLOCK_BOOTTIME the two are the same.
+    #[inline]
+    pub fn now_fenced(&self) -> Result<Reading, ReadError> {
+        crate::counter::wait_for_earlier();
+        self.now()
+    }
+
+    /// The time now in Unix nanoseconds, alone; an error where the status is disrupted, expired or no_data, since a
+    /// bare number cannot carry a status.
+    #[inline]
+    pub fn now_ns(&self) -> Result<i64, ReadError> {
+        let reading = self.now()?;
+        if reading.status.is_usable() {
+            Ok(reading.corrected.as_ns())
+        } else {
+            Err(ReadError::Untrusted { status: reading.status })
         }
-        Ok(reading)
+    }
+
+    /// The time now, if its bound is no wider than `max_error` on each side.
+    #[inline]
+    pub fn now_within(&self, max_error: Span) -> Result<Reading, ReadError> {
+        let reading = self.now()?;
+        let error = reading.max_error();
+        if error <= max_error { Ok(reading) } else { Err(ReadError::TooUncertain { error, max_error }) }
+    }
+
+    /// The reading that the page gives for the moment `from_now` away, past (negative) or future: its bound grows with
+    /// the distance from the correction, and its status is the one that holds then if nothing is published until then.
+    pub fn at(&self, from_now: Span) -> Result<Reading, ReadError> {
+        let model = self.model()?;
+        Ok(model.read_at(model.elapsed(&OsClocks)? + from_now))
+    }
+
+    /// The reading for the moment at which the system clock showed, or will show, `system`: what a timestamp of
+    /// CLOCK_REALTIME, from a log for instance, is in corrected time. It holds where the system clock was not stepped
+    /// between that moment and the page's prediction time.
+    pub fn at_system_time(&self, system: Timestamp) -> Result<Reading, ReadError> {
+        let model = self.model()?;
+        Ok(model.read_at(model.elapsed_at_system(system)))
     }
 
     /// The interval that holds the true time now; unbounded where the status allows no bound.
+    #[inline]
     pub fn bounds(&self) -> Result<TimeBound, ReadError> {
         self.now().map(|r| r.bound)
     }
 
     /// How far the clock can be trusted now.
+    #[inline]
     pub fn status(&self) -> Result<Status, ReadError> {
         self.now().map(|r| r.status)
     }
 
     /// What the page says, whole and untorn.
-    #[inline(always)]
     pub fn snapshot(&self) -> Result<Record, ReadError> {
-        match self.mapping.cell().snapshot(PageCell::RETRY_BUDGET) {
-            Ok(words) => {
-                let record = Record::from_words(&words)?;
-                if record.sequence != self.last_good_sequence.load(Ordering::Relaxed) {
-                    self.remember(&words, record.sequence);
-                }
-                Ok(record)
-            }
-            // The last good snapshot ages by itself: its status turns expired at its valid_until.
-            Err(_) if self.last_good_sequence.load(Ordering::Relaxed) != 0 => {
-                self.reattach();
-                let words = *self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(Record::from_words(&words)?)
-            }
-            Err(_) => Err(ReadError::WriterDied),
-        }
+        self.decode().map(|(record, _)| record)
     }
 
     /// Where the page is.
@@ -88,12 +128,57 @@ impl Client {
         self.mapping.path()
     }
 
+    #[inline(always)]
+    fn warm_reading(&self) -> Option<Reading> {
+        let model = self.cache.get(self.mapping.cell().stamp()?)?;
+        let reading = model.read_at(model.elapsed(&OsClocks).ok()?);
+        // Otherwise the page may have been replaced, which the cold path looks for.
+        reading.status.is_usable().then_some(reading)
+    }
+
     #[cold]
-    fn remember(&self, words: &[u64; WORDS], sequence: u32) {
-        // Whoever finds the lock taken need not wait: the other thread stores as good a snapshot.
-        if let Ok(mut last) = self.last_good.try_lock() {
-            *last = *words;
-            self.last_good_sequence.store(sequence, Ordering::Relaxed);
+    #[inline(never)]
+    fn cold_reading(&self) -> Result<Reading, ReadError> {
+        let read = || -> Result<Reading, ReadError> {
+            let model = self.model()?;
+            Ok(model.read_at(model.elapsed(&OsClocks)?))
+        };
+        let reading = read()?;
+        if !reading.status.is_usable() && self.reattach() { read() } else { Ok(reading) }
+    }
+
+    fn model(&self) -> Result<Model, ReadError> {
+        let warm = self.mapping.cell().stamp().and_then(|stamp| self.cache.get(stamp));
+        match warm {
+            Some(model) => Ok(model),
+            None => self.decode().map(|(_, model)| model),
+        }
+    }
+
+    /// A snapshot decoded anew and kept, or the last one where the writer died in the middle.
+    fn decode(&self) -> Result<(Record, Model), ReadError> {
+        // Acquire: a snapshot that follows is of the object mapped at this count, or of a later one.
+        let remaps = self.remaps.load(Ordering::Acquire);
+        match self.mapping.cell().snapshot(PageCell::RETRY_BUDGET) {
+            Ok(words) => {
+                let record = Record::from_words(&words)?;
+                let model = record.model();
+                // Whoever finds the lock taken need not wait: the other thread keeps as good a snapshot.
+                if let Ok(mut kept) = self.kept.try_lock()
+                    && self.remaps.load(Ordering::Relaxed) == remaps
+                {
+                    kept.last_good = Some(words);
+                    self.cache.put(&words, &record, model);
+                }
+                Ok((record, model))
+            }
+            Err(_) => {
+                self.reattach();
+                // The last good snapshot ages by itself: its status turns expired at its valid_until.
+                let last_good = self.kept.lock().unwrap_or_else(PoisonError::into_inner).last_good;
+                let record = Record::from_words(&last_good.ok_or(ReadError::WriterDied)?)?;
+                Ok((record, record.model()))
+            }
         }
     }
 
@@ -105,14 +190,17 @@ impl Client {
         if looked_ns != 0 && now_ns.saturating_sub(looked_ns) < REATTACH_EVERY.as_ns().unsigned_abs() {
             return false;
         }
-        let Ok(mut identity) = self.identity.try_lock() else { return false };
+        let Ok(mut kept) = self.kept.try_lock() else { return false };
         self.looked_ns.store(now_ns, Ordering::Relaxed);
-        if self.mapping.named_now().is_none_or(|named| named == *identity) {
+        if self.mapping.named_now().is_none_or(|named| named == kept.identity) {
             return false;
         }
+        // Before the new page can be seen: its stamp may be the one that the cache has from the old page.
+        self.cache.clear();
         match self.mapping.remap() {
             Ok(new) => {
-                *identity = new;
+                kept.identity = new;
+                self.remaps.fetch_add(1, Ordering::Release);
                 true
             }
             // The old page stays mapped; its status already says that it cannot be trusted.

@@ -101,6 +101,7 @@ impl ReadError {
             Self::Anchor(_) => ErrorCode::AnchorUnavailable,
             Self::WrongLength { .. } => ErrorCode::WrongSize,
             Self::WriterDied => ErrorCode::WriterDied,
+            Self::Untrusted { .. } | Self::TooUncertain { .. } => ErrorCode::Untrusted,
         }
     }
 }
@@ -183,13 +184,42 @@ pub enum ReadError {
     /// A write is under way for too long and no earlier snapshot is still valid: the daemon died in the middle.
     #[error("the clock page is half written and its daemon seems dead: restart chronotick-daemon")]
     WriterDied,
+    /// The clock is not to be trusted now, and only a bare number was asked for.
+    #[error("the clock is {status}: wait until `chronotick-daemon status` says synchronized")]
+    Untrusted {
+        /// Its status.
+        status: Status,
+    },
+    /// The bound is wider than the caller allows.
+    #[error("the time is known {}, and {max_error} was asked for: {TOO_UNCERTAIN}", Within(*error))]
+    TooUncertain {
+        /// The bound's half width; [`Span::MAX`] without a bound.
+        error: Span,
+        /// What the caller allows.
+        max_error: Span,
+    },
+}
+
+const TOO_UNCERTAIN: &str =
+    "allow more, or let the daemon measure longer, against nearer servers (`chronotick-daemon status`)";
+
+/// How well a time is known, in words.
+struct Within(Span);
+
+impl std::fmt::Display for Within {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Span::MAX => f.write_str("without any bound"),
+            error => write!(f, "to within {error}"),
+        }
+    }
 }
 
 /// Why a wait ended without reaching its target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WaitError {
     /// The target had passed before the wait began.
-    #[error("the target time passed {late_by} ago: choose a time after {now:?}")]
+    #[error("the target time passed {late_by} ago: choose a time that is still to come")]
     AlreadyPast {
         /// Corrected time at the call.
         now: Timestamp,

@@ -13,6 +13,7 @@
 
 mod attach;
 mod client;
+pub mod counter;
 mod error;
 mod evaluate;
 pub mod name;

@@ -43,7 +43,7 @@ fn every_case_of_the_conformance_list() {
                     "system_ns": r.system.as_ns().to_string(),
                     "earliest_ns": edge(&r, r.bound.earliest().as_ns()),
                     "latest_ns": edge(&r, r.bound.latest().as_ns()),
-                    "sigma_ns": r.sigma.as_ns().to_string(),
+                    "sigma_ns": r.sigma().as_ns().to_string(),
                     "confidence": f64::from(r.confidence),
                 });
                 assert_eq!(got, case["expect"], "{name}");
@@ -102,7 +102,7 @@ fn pages_of_the_old_python_writer_read_as_it_reads_them() {
         }
         for (elapsed, sigma) in want["time_uncertainty_at_delta"].as_object().unwrap() {
             let elapsed = chronotick::Span::from_secs_f64(elapsed.parse().unwrap());
-            let error_s = record.read_at(elapsed).sigma.as_secs_f64() - sigma.as_f64().unwrap();
+            let error_s = record.read_at(elapsed).sigma().as_secs_f64() - sigma.as_f64().unwrap();
             assert!(error_s.abs() <= 1e-9, "{name}: sigma at {elapsed} off by {error_s} s");
         }
     }

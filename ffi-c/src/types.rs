@@ -39,7 +39,7 @@ impl From<Reading> for ChronotickReading {
             corrected_ns: r.corrected.as_ns(),
             earliest_ns: r.bound.earliest().as_ns(),
             latest_ns: r.bound.latest().as_ns(),
-            sigma_ns: r.sigma.as_ns(),
+            sigma_ns: r.sigma().as_ns(),
             system_ns: r.system.as_ns(),
             drift_rate: r.drift_rate,
             confidence: r.confidence,

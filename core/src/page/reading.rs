@@ -1,16 +1,13 @@
-//! From a record and a clock reading to the time: corrected, with its bound, its sigma and its status.
-//!
-//! The formulas are those of `docs/formats/clock-page.md`, in integer nanoseconds; a product with a rate is taken in
-//! `f64`, where it is exact to below a nanosecond. The bound's growth, 15 ppm, is PHI of RFC 5905.
+//! What a reader is told: the corrected time with its bound, its sigma and its status.
 
 use super::codec::Record;
-use super::layout::{AnchorClock, Flags, Source, Version};
-use crate::bound::TimeBound;
-use crate::time::{MonoTime, NS_PER_SEC, Span, Timestamp};
+use super::layout::Source;
+use super::model::{self, Model};
+use crate::bound::{Order, TimeBound};
+use crate::time::{MonoTime, Span, Timestamp};
 use core::fmt;
 
-/// The frequency tolerance of an undisciplined oscillator, RFC 5905: 15 parts per million.
-pub const PHI: f64 = 15e-6;
+pub use super::model::PHI;
 
 /// How far a reading can be trusted. Separate from the value; nobody may hide it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +41,26 @@ impl Status {
             Self::Legacy => "legacy",
             Self::NoData => "no_data",
         }
+    }
+
+    /// From the number of the variant; an unknown one is the gravest.
+    pub(super) const fn from_u8(n: u8) -> Self {
+        match n {
+            0 => Self::Synchronized,
+            1 => Self::WarmingUp,
+            2 => Self::Holdover,
+            4 => Self::Expired,
+            5 => Self::Legacy,
+            6 => Self::NoData,
+            _ => Self::Disrupted,
+        }
+    }
+
+    /// True when the value may be used at all: neither disrupted, nor expired, nor without any measurement. A legacy
+    /// page and one that warms up are usable, with their bound or without one.
+    #[inline(always)]
+    pub const fn is_usable(self) -> bool {
+        !matches!(self, Self::Disrupted | Self::Expired | Self::NoData)
     }
 
     /// True when the bound of a reading with this status holds: synchronized or in holdover.
@@ -92,8 +109,6 @@ pub struct Reading {
     pub corrected: Timestamp,
     /// The interval that holds the true time; unbounded where the status allows no bound.
     pub bound: TimeBound,
-    /// One standard deviation of the estimate.
-    pub sigma: Span,
     /// How far to trust it.
     pub status: Status,
     /// What the correction was computed from.
@@ -104,133 +119,84 @@ pub struct Reading {
     pub system: Timestamp,
     /// The rate of the correction, s/s.
     pub drift_rate: f64,
+    pub(super) uncertainty: Sigma,
+}
+
+/// What one standard deviation is worked out from, when somebody asks for it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Sigma {
+    /// s.
+    pub(super) offset_uncertainty: f64,
+    /// s/s.
+    pub(super) drift_uncertainty: f64,
+    /// Since `prediction_time`.
+    pub(super) elapsed: Span,
 }
 
 impl Reading {
+    /// One standard deviation of the estimate. Worked out at the call: its square root takes as long as the rest of
+    /// the reading.
+    pub fn sigma(&self) -> Span {
+        model::sigma(&self.uncertainty)
+    }
+
+    /// How old the correction is: time on the page's anchor clock since its `prediction_time`.
+    pub fn age(&self) -> Span {
+        self.uncertainty.elapsed
+    }
+
+    /// True when this moment is certainly before `t`.
+    pub fn before(&self, t: Timestamp) -> bool {
+        self.bound.is_before(t)
+    }
+
+    /// True when this moment is certainly after `t`.
+    pub fn after(&self, t: Timestamp) -> bool {
+        self.bound.is_after(t)
+    }
+
+    /// The order of two moments, as far as their bounds tell.
+    pub fn ordered(&self, other: &Self) -> Order {
+        self.bound.order(other.bound)
+    }
+
     /// Half the width of the bound; [`Span::MAX`] when there is no bound.
     pub fn max_error(&self) -> Span {
         if self.bound.is_unbounded() { Span::MAX } else { self.bound.latest() - self.corrected }
     }
 }
 
-/// To the nearest integer, halves away from zero; saturates. The cast truncates in one instruction, where the library
-/// function for `f64` is a page of software on a baseline processor.
-#[inline(always)]
-fn round(x: f64) -> i64 {
-    let whole = x as i64;
-    let rest = x - whole as f64;
-    whole.saturating_add(i64::from(rest >= 0.5) - i64::from(rest <= -0.5))
-}
-
-/// To the next integer upwards; saturates.
-#[inline(always)]
-fn ceil(x: f64) -> i64 {
-    let whole = x as i64;
-    whole.saturating_add(i64::from((whole as f64) < x))
-}
-
-#[inline(always)]
-fn round_ns(seconds: f64) -> i64 {
-    round(seconds * 1e9)
-}
-
-/// Unix seconds as nanoseconds; whole seconds are exact.
-#[inline(always)]
-fn unix_ns(seconds: f64) -> i64 {
-    let whole = seconds as i64;
-    whole.saturating_mul(NS_PER_SEC).saturating_add(round_ns(seconds - whole as f64))
-}
-
 impl Record {
+    /// What the record says of the time, ready to be evaluated more than once.
+    pub fn model(&self) -> Model {
+        Model::from(self)
+    }
+
     /// Time on the anchor clock since `prediction_time`; negative before it.
-    #[inline(always)]
     pub fn elapsed<C: Clocks>(&self, clocks: &C) -> Result<Span, AnchorUnavailable> {
-        let since = |now: i64| now.saturating_sub(self.anchor);
-        Ok(Span::from_ns(match self.anchor_clock {
-            AnchorClock::None => clocks.realtime().as_ns().saturating_sub(unix_ns(self.prediction_time)),
-            AnchorClock::Boottime => since(clocks.boottime().as_ns()),
-            AnchorClock::MonotonicRaw => {
-                let raw = since(clocks.monotonic_raw().as_ns());
-                // 2^-42 is exact in f64; the rate says how much faster REALTIME ran than RAW.
-                let rate = f64::from(self.anchor_rate as i32) / (1u64 << 42) as f64;
-                raw.saturating_add(round(raw as f64 * rate))
-            }
-            AnchorClock::Counter { shift } => {
-                let ticks = since(clocks.counter().ok_or(AnchorUnavailable)?);
-                let scaled = (i128::from(ticks) * i128::from(self.anchor_rate)) >> (32 - u32::from(shift));
-                i64::try_from(scaled).unwrap_or(if ticks < 0 { i64::MIN } else { i64::MAX })
-            }
-        }))
+        self.model().elapsed(clocks)
     }
 
     /// The time now.
-    #[inline(always)]
     pub fn read<C: Clocks>(&self, clocks: &C) -> Result<Reading, AnchorUnavailable> {
-        Ok(self.read_at(self.elapsed(clocks)?))
+        let model = self.model();
+        Ok(model.read_at(model.elapsed(clocks)?))
     }
 
     /// The time `elapsed` after `prediction_time`, past or future.
-    #[inline(always)]
     pub fn read_at(&self, elapsed: Span) -> Reading {
-        let system = Timestamp::from_ns(unix_ns(self.prediction_time)) + elapsed;
-        let drift = Span::from_ns(round(elapsed.as_ns() as f64 * self.drift_rate));
-        let corrected = system + Span::from_ns(round_ns(self.offset_correction)) + drift;
-        let drift_sigma = self.drift_uncertainty * elapsed.as_secs_f64();
-        let sigma = libm::sqrt(self.offset_uncertainty * self.offset_uncertainty + drift_sigma * drift_sigma);
-        let status = self.status(elapsed);
-        Reading {
-            corrected,
-            bound: self.bound(elapsed, corrected),
-            sigma: Span::from_ns(round_ns(sigma)),
-            status,
-            source: self.source,
-            confidence: self.confidence,
-            system,
-            drift_rate: self.drift_rate,
-        }
-    }
-
-    #[inline(always)]
-    fn bound(&self, elapsed: Span, corrected: Timestamp) -> TimeBound {
-        // An old page has a sigma and no bound; a withdrawn or disrupted one has lost its bound; zero is no bound.
-        let bounded = self.version == Version::V2
-            && self.flags.has(Flags::VALID)
-            && !self.flags.has(Flags::DISRUPTED)
-            && self.source != Source::NoData
-            && self.max_error > 0.0;
-        if !bounded {
-            return TimeBound::UNBOUNDED;
-        }
-        let growth = ceil(elapsed.abs().as_ns() as f64 * (PHI + 3.0 * self.drift_uncertainty));
-        let error = Span::from_ns(ceil(f64::from(self.max_error) * 1e9)) + Span::from_ns(growth);
-        TimeBound::around(corrected, error)
+        self.model().read_at(elapsed)
     }
 
     /// The status `elapsed` after `prediction_time`. The gravest reason wins.
-    #[inline(always)]
     pub fn status(&self, elapsed: Span) -> Status {
-        let f = self.flags;
-        let valid_for = Span::from_ns(round_ns(self.valid_until - self.prediction_time));
-        if f.has(Flags::DISRUPTED) {
-            Status::Disrupted
-        } else if self.source == Source::NoData || (self.version == Version::V2 && self.sequence == 0) {
-            Status::NoData
-        } else if !f.has(Flags::VALID) || elapsed > valid_for {
-            Status::Expired
-        } else if self.version == Version::Legacy {
-            Status::Legacy
-        } else if f.has(Flags::HOLDOVER) {
-            Status::Holdover
-        } else if !f.has(Flags::WARMUP_COMPLETE) {
-            Status::WarmingUp
-        } else {
-            Status::Synchronized
-        }
+        self.model().status(elapsed)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout::{AnchorClock, Flags, Version};
     use super::*;
     use proptest::prelude::*;
 
@@ -275,7 +241,7 @@ mod tests {
         let r = page().read(&Fixed(5_000 + 30_000_000_000)).unwrap();
         assert_eq!(r.corrected.as_ns(), 1_760_272_825_001_279_000);
         assert_eq!(r.system.as_ns(), 1_760_272_825_000_000_000);
-        assert_eq!(r.sigma.as_ns(), 10_000);
+        assert_eq!(r.sigma().as_ns(), 10_000);
         assert_eq!(
             r.max_error().as_ns(),
             2_000_001 + 450_090,

@@ -69,6 +69,15 @@ impl PageCell {
         Err(last)
     }
 
+    /// The word that changes with every publish: two pages with the same stamp are the same page, as long as the same
+    /// object is mapped. `None` while a write is under way.
+    #[inline(always)]
+    pub fn stamp(&self) -> Option<u64> {
+        // Acquire: pairs with the writer's final Release store, as in a snapshot.
+        let word = self.words[SEQUENCE_WORD].load(Ordering::Acquire);
+        ((word >> 32) & 1 == 0).then_some(word)
+    }
+
     fn load_all(&self) -> [u64; WORDS] {
         core::array::from_fn(|i| self.words[i].load(Ordering::Relaxed))
     }
@@ -120,7 +129,7 @@ pub fn load_once<const N: usize, const S: usize>(words: &[AtomicU64; N]) -> Resu
 }
 
 /// One write over `N` words, of which word `S` of `new` holds the next even sequence in its upper half.
-#[cfg(feature = "writer")]
+/// A reader's own cache of one model uses it too, so it is there without the writer.
 #[doc(hidden)]
 #[inline(always)]
 pub fn store_once<const N: usize, const S: usize>(words: &[AtomicU64; N], odd: u32, new: &[u64; N]) {

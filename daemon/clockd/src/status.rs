@@ -70,7 +70,7 @@ impl Answer {
             source: record.source.as_str(),
             offset_seconds: given((reading.corrected - chronotick::os_clock::realtime()).as_secs_f64()),
             max_error_seconds: bound,
-            sigma_seconds: given(reading.sigma.as_secs_f64()),
+            sigma_seconds: given(reading.sigma().as_secs_f64()),
             rate_ppm: given(record.drift_rate * 1e6),
             rate_sigma_ppm: given(record.drift_uncertainty * 1e6),
             confidence: record.confidence,
