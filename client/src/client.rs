@@ -59,8 +59,13 @@ impl Client {
     /// [`now_fenced`](Self::now_fenced).
     #[inline]
     pub fn now(&self) -> Result<Reading, ReadError> {
-        // The warm path: the page has not changed since it was decoded, and its clock can be read.
-        if let Some(reading) = self.warm_reading() { Ok(reading) } else { self.cold_reading() }
+        // The warm path: the page has not changed since it was decoded, and nothing about it is special.
+        if let Some(stamp) = self.mapping.cell().stamp()
+            && let Some(reading) = self.cache.read(stamp, &OsClocks)
+        {
+            return Ok(reading);
+        }
+        self.cold_reading()
     }
 
     /// As [`now`](Self::now), and not before everything ahead of the call is done: for a time that is compared with
@@ -126,14 +131,6 @@ impl Client {
     /// Where the page is.
     pub fn path(&self) -> &Path {
         self.mapping.path()
-    }
-
-    #[inline(always)]
-    fn warm_reading(&self) -> Option<Reading> {
-        let model = self.cache.get(self.mapping.cell().stamp()?)?;
-        let reading = model.read_at(model.elapsed(&OsClocks).ok()?);
-        // Otherwise the page may have been replaced, which the cold path looks for.
-        reading.status.is_usable().then_some(reading)
     }
 
     #[cold]

@@ -4,21 +4,26 @@ use chronotick_core::page::Clocks;
 use chronotick_core::{MonoTime, Span, Timestamp};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
+#[inline(always)]
 fn ns(t: Timespec) -> i64 {
-    t.tv_sec.saturating_mul(1_000_000_000).saturating_add(t.tv_nsec)
+    // The kernel keeps its clocks in 64-bit nanoseconds, so that these cannot overflow.
+    t.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(t.tv_nsec)
 }
 
 /// CLOCK_REALTIME: the system clock, uncorrected.
+#[inline]
 pub fn realtime() -> Timestamp {
     Timestamp::from_ns(ns(clock_gettime(ClockId::Realtime)))
 }
 
 /// CLOCK_BOOTTIME: monotonic, counts suspend.
+#[inline]
 pub fn boottime() -> MonoTime {
     MonoTime::from_ns(ns(clock_gettime(ClockId::Boottime)))
 }
 
 /// CLOCK_MONOTONIC_RAW: monotonic, never slewed.
+#[inline]
 pub fn monotonic_raw() -> MonoTime {
     MonoTime::from_ns(ns(clock_gettime(ClockId::MonotonicRaw)))
 }

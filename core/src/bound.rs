@@ -32,6 +32,13 @@ impl TimeBound {
         (earliest <= latest).then_some(Self { earliest, latest })
     }
 
+    /// For edges that are in order by construction.
+    #[inline(always)]
+    pub(crate) const fn of_ordered(earliest: Timestamp, latest: Timestamp) -> Self {
+        debug_assert!(earliest.as_ns() <= latest.as_ns());
+        Self { earliest, latest }
+    }
+
     /// `mid ± error`; the sign of `error` is ignored, the edges saturate.
     pub fn around(mid: Timestamp, error: Span) -> Self {
         let error = error.abs();

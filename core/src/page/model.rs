@@ -8,13 +8,17 @@ use super::codec::Record;
 use super::layout::{AnchorClock, Flags, Source, Version};
 use super::reading::{AnchorUnavailable, Clocks, Reading, Sigma, Status};
 use crate::bound::TimeBound;
-use crate::time::{NS_PER_SEC, Span, Timestamp};
+use crate::time::{MonoTime, NS_PER_SEC, Span, Timestamp};
 
 /// The frequency tolerance of an undisciplined oscillator, RFC 5905: 15 parts per million.
 pub const PHI: f64 = 15e-6;
 
 /// How many words a model packs into.
 pub(super) const MODEL_WORDS: usize = 12;
+/// Which of them tells the anchor clock, in its lowest byte.
+pub(super) const CLOCK_WORD: usize = 9;
+/// Within this time of a plain model no sum can overflow: 13 days.
+const PLAIN_LIMIT_NS: i64 = 1 << 50;
 
 /// What a record says of the time, ready to be evaluated.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -38,7 +42,11 @@ pub struct Model {
     /// s/s; one standard deviation of the rate.
     drift_uncertainty: f64,
     anchor_clock: AnchorClock,
-    anchor_rate: u32,
+    /// Counter: ns per tick in units of 2^-32. CLOCK_MONOTONIC_RAW: its rate in units of 2^-42.
+    scale: i64,
+    /// For an elapsed time from 0 to below this, the status is `in_time` and usable, there is a bound, and no sum can
+    /// overflow. 0 where there is no such time.
+    plain_below_ns: u64,
     /// The status until `valid_for_ns` has passed.
     in_time: Status,
     /// The status afterwards.
@@ -51,7 +59,41 @@ pub struct Model {
 /// cuts off: adding one half itself would round 0.49999999999999994 up.
 #[inline(always)]
 fn round(x: f64) -> i64 {
-    (x + f64::copysign(0.499_999_999_999_999_94, x)) as i64
+    (x + f64::copysign(ALMOST_HALF, x)) as i64
+}
+
+/// The largest number below one half.
+const ALMOST_HALF: f64 = 0.499_999_999_999_999_94;
+
+/// 1.5 * 2^52: in a sum of this and a number below 2^51 the units digit of the mantissa is worth one, so that the sum is
+/// rounded to a whole number, which stands in its lower bits.
+const UNITS: f64 = 6_755_399_441_055_744.0;
+
+/// To a nearest integer, as an integer and as a float, for |x| < 2^51. A cast would check for what cannot be here.
+#[inline(always)]
+fn nearest_small(x: f64) -> (i64, f64) {
+    let shifted = x + UNITS;
+    ((shifted.to_bits() as i64).wrapping_sub(UNITS.to_bits() as i64), shifted - UNITS)
+}
+
+/// As [`round`], for |x| < 2^51.
+#[inline(always)]
+fn round_small(x: f64) -> i64 {
+    let (whole, whole_f64) = nearest_small(x);
+    // Halfway between two integers the sum goes to the even one; that is rare enough to be done by the book.
+    if (x - whole_f64).abs() == 0.5 { round_halfway(x) } else { whole }
+}
+
+#[cold]
+fn round_halfway(x: f64) -> i64 {
+    round(x)
+}
+
+/// As [`ceil`], for |x| < 2^51.
+#[inline(always)]
+fn ceil_small(x: f64) -> i64 {
+    let (whole, whole_f64) = nearest_small(x);
+    whole.wrapping_add(i64::from(whole_f64 < x))
 }
 
 /// To the next integer upwards; saturates.
@@ -101,18 +143,36 @@ impl From<&Record> for Model {
         } else {
             Status::Synchronized
         };
+        let system_ns = unix_ns(record.prediction_time);
+        let offset_ns = round_ns(record.offset_correction);
+        let valid_for_ns = round_ns(record.valid_until - record.prediction_time);
+        let error_ns = if bounded { ceil(f64::from(record.max_error) * 1e9) } else { -1 };
+        let growth = PHI + 3.0 * record.drift_uncertainty;
+        // With an elapsed time below 2^50, a drift of at most as much and a growth of at most as much, four numbers
+        // below 2^60 leave every sum far from 2^63.
+        let small = |ns: i64| ns.unsigned_abs() < 1 << 60;
+        let plain = bounded
+            && in_time.is_usable()
+            && valid_for_ns >= 0
+            && growth <= 1.0
+            && [offset_ns, error_ns].into_iter().all(small)
+            && system_ns.unsigned_abs() < 1 << 62;
         Self {
-            system_ns: unix_ns(record.prediction_time),
-            offset_ns: round_ns(record.offset_correction),
-            valid_for_ns: round_ns(record.valid_until - record.prediction_time),
-            error_ns: if bounded { ceil(f64::from(record.max_error) * 1e9) } else { -1 },
+            system_ns,
+            offset_ns,
+            valid_for_ns,
+            error_ns,
             anchor: record.anchor,
             drift_rate: record.drift_rate,
-            growth: PHI + 3.0 * record.drift_uncertainty,
+            growth,
             offset_uncertainty: record.offset_uncertainty,
             drift_uncertainty: record.drift_uncertainty,
             anchor_clock: record.anchor_clock,
-            anchor_rate: record.anchor_rate,
+            scale: match record.anchor_clock {
+                AnchorClock::Counter { shift } => i64::from(record.anchor_rate) << shift,
+                _ => i64::from(record.anchor_rate as i32),
+            },
+            plain_below_ns: if plain { valid_for_ns.min(PLAIN_LIMIT_NS).unsigned_abs() + 1 } else { 0 },
             in_time,
             overdue,
             source,
@@ -123,29 +183,84 @@ impl From<&Record> for Model {
 
 impl Model {
     /// Time on the anchor clock since `prediction_time`; negative before it.
-    #[inline(always)]
+    #[inline]
     pub fn elapsed<C: Clocks>(&self, clocks: &C) -> Result<Span, AnchorUnavailable> {
-        let since = |now: i64| now.saturating_sub(self.anchor);
-        Ok(Span::from_ns(match self.anchor_clock {
-            AnchorClock::Boottime => since(clocks.boottime().as_ns()),
-            AnchorClock::Counter { shift } => {
-                let ticks = since(clocks.counter().ok_or(AnchorUnavailable)?);
-                // 63 bits of ticks times 32 of rate need 95.
-                let scaled = (i128::from(ticks) * i128::from(self.anchor_rate)) >> (32 - u32::from(shift));
-                i64::try_from(scaled).unwrap_or(if ticks < 0 { i64::MIN } else { i64::MAX })
+        Ok(match self.anchor_clock {
+            AnchorClock::Boottime => self.elapsed_at_boottime(clocks.boottime()),
+            AnchorClock::Counter { .. } => {
+                self.elapsed_at_counter(clocks.counter().ok_or(AnchorUnavailable)?)
             }
-            AnchorClock::None => clocks.realtime().as_ns().saturating_sub(self.system_ns),
+            AnchorClock::None => self.elapsed_at_system(clocks.realtime()),
             AnchorClock::MonotonicRaw => {
-                let raw = since(clocks.monotonic_raw().as_ns());
+                let raw = clocks.monotonic_raw() - MonoTime::from_ns(self.anchor);
                 // 2^-42 is exact in f64; the rate says how much faster REALTIME ran than RAW.
-                let rate = f64::from(self.anchor_rate as i32) / (1u64 << 42) as f64;
-                raw.saturating_add(round(raw as f64 * rate))
+                let rate = self.scale as f64 / (1u64 << 42) as f64;
+                raw + Span::from_ns(round(raw.as_ns() as f64 * rate))
             }
-        }))
+        })
+    }
+
+    /// For a page anchored on CLOCK_BOOTTIME.
+    #[inline(always)]
+    pub(super) fn elapsed_at_boottime(&self, now: MonoTime) -> Span {
+        now - MonoTime::from_ns(self.anchor)
+    }
+
+    /// For a page anchored on the counter.
+    #[inline(always)]
+    pub(super) fn elapsed_at_counter(&self, now_ticks: i64) -> Span {
+        let ticks = now_ticks.saturating_sub(self.anchor);
+        // 63 bits of ticks and 47 of scale: 32 bits of rate, shifted by up to 15.
+        let scaled = (i128::from(ticks) * i128::from(self.scale)) >> 32;
+        Span::from_ns(i64::try_from(scaled).unwrap_or(if ticks < 0 { i64::MIN } else { i64::MAX }))
+    }
+
+    /// The time `elapsed` after `prediction_time` where that is an everyday one, by the same formulas without the
+    /// extremes; `None` otherwise.
+    #[inline(always)]
+    pub(super) fn read_plain(&self, elapsed: Span) -> Option<Reading> {
+        let elapsed_ns = elapsed.as_ns();
+        // A negative time is a large number here.
+        if elapsed_ns as u64 >= self.plain_below_ns {
+            return None;
+        }
+        let elapsed_f64 = elapsed_ns as f64;
+        let drift_ns = round_small(elapsed_f64 * self.drift_rate);
+        let system_ns = self.system_ns.wrapping_add(elapsed_ns);
+        let corrected_ns = system_ns.wrapping_add(self.offset_ns).wrapping_add(drift_ns);
+        let error_ns = self.error_ns.wrapping_add(ceil_small(elapsed_f64 * self.growth));
+        let earliest = Timestamp::from_ns(corrected_ns.wrapping_sub(error_ns));
+        let latest = Timestamp::from_ns(corrected_ns.wrapping_add(error_ns));
+        Some(Reading {
+            corrected: Timestamp::from_ns(corrected_ns),
+            bound: TimeBound::of_ordered(earliest, latest),
+            status: self.in_time,
+            source: self.source,
+            confidence: self.confidence,
+            system: Timestamp::from_ns(system_ns),
+            drift_rate: self.drift_rate,
+            uncertainty: self.sigma(elapsed),
+        })
+    }
+
+    #[inline(always)]
+    pub(super) fn is_on_boottime(&self) -> bool {
+        self.anchor_clock == AnchorClock::Boottime
+    }
+
+    #[inline(always)]
+    pub(super) fn is_on_counter(&self) -> bool {
+        matches!(self.anchor_clock, AnchorClock::Counter { .. })
+    }
+
+    #[inline(always)]
+    fn sigma(&self, elapsed: Span) -> Sigma {
+        let Self { offset_uncertainty, drift_uncertainty, .. } = *self;
+        Sigma { offset_uncertainty, drift_uncertainty, elapsed }
     }
 
     /// The time `elapsed` after `prediction_time`, past or future.
-    #[inline(always)]
+    #[inline]
     pub fn read_at(&self, elapsed: Span) -> Reading {
         let elapsed_f64 = elapsed.as_ns() as f64;
         let system = Timestamp::from_ns(self.system_ns) + elapsed;
@@ -165,16 +280,12 @@ impl Model {
             confidence: self.confidence,
             system,
             drift_rate: self.drift_rate,
-            uncertainty: Sigma {
-                offset_uncertainty: self.offset_uncertainty,
-                drift_uncertainty: self.drift_uncertainty,
-                elapsed,
-            },
+            uncertainty: self.sigma(elapsed),
         }
     }
 
     /// The status `elapsed` after `prediction_time`. The gravest reason wins.
-    #[inline(always)]
+    #[inline]
     pub fn status(&self, elapsed: Span) -> Status {
         if elapsed.as_ns() > self.valid_for_ns { self.overdue } else { self.in_time }
     }
@@ -184,7 +295,7 @@ impl Model {
         system - Timestamp::from_ns(self.system_ns)
     }
 
-    /// As words, of which the last is free for a sequence.
+    /// As words.
     pub(super) fn to_words(self) -> [u64; MODEL_WORDS] {
         let small = u32::from_le_bytes([
             self.anchor_clock.to_byte(),
@@ -202,9 +313,9 @@ impl Model {
             self.growth.to_bits(),
             self.offset_uncertainty.to_bits(),
             self.drift_uncertainty.to_bits(),
-            u64::from(small) | u64::from(self.anchor_rate) << 32,
-            u64::from(self.confidence.to_bits()),
-            0,
+            u64::from(small) | u64::from(self.confidence.to_bits()) << 32,
+            self.scale as u64,
+            self.plain_below_ns,
         ]
     }
 
@@ -223,11 +334,12 @@ impl Model {
             offset_uncertainty: f64::from_bits(w[7]),
             drift_uncertainty: f64::from_bits(w[8]),
             anchor_clock: AnchorClock::from_byte(anchor_byte).unwrap_or_default(),
-            anchor_rate: (w[9] >> 32) as u32,
+            scale: w[10] as i64,
+            plain_below_ns: w[11],
             in_time: Status::from_u8(in_time),
             overdue: Status::from_u8(overdue),
             source: Source::from_u32(u32::from(source)).unwrap_or_default(),
-            confidence: f32::from_bits(w[10] as u32),
+            confidence: f32::from_bits((w[9] >> 32) as u32),
         }
     }
 }
@@ -263,6 +375,54 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn small_numbers_round_as_all_do(x in -2.25e15..2.25e15f64, halves in -1i64 << 51..1 << 51) {
+            for x in [x, x / 1e9, halves as f64 / 2.0, (halves as f64 / 2.0).next_up()] {
+                prop_assert_eq!(round_small(x), round_by_definition(x));
+                prop_assert_eq!(ceil_small(x), ceil(x));
+            }
+        }
+
+        #[test]
+        fn the_everyday_path_agrees_with_the_general_one(
+            seconds in -9_000_000_000..9_000_000_000i64, offset in -9.0..9.0f64, rate in -1.0..1.0f64,
+            scale in 0..16i32, rate_sigma in 0.0..1e-3f64, max_error in 0.0..10.0f32, elapsed in -1i64..1 << 51,
+        ) {
+            let record = Record {
+                prediction_time: seconds as f64,
+                valid_until: seconds as f64 + 1e6,
+                offset_correction: offset * 10f64.powi(scale - 8),
+                drift_rate: rate / 10f64.powi(scale),
+                drift_uncertainty: rate_sigma,
+                max_error,
+                flags: Flags(Flags::VALID | Flags::WARMUP_COMPLETE),
+                source: Source::Ntp,
+                sequence: 2,
+                anchor_clock: AnchorClock::Boottime,
+                ..Record::default()
+            };
+            let model = Record::from_words(&record.to_words()).unwrap().model();
+            for elapsed in [elapsed, elapsed >> 20, elapsed % 1_000_000_001] {
+                let elapsed = Span::from_ns(elapsed);
+                if let Some(plain) = model.read_plain(elapsed) {
+                    prop_assert_eq!(plain, model.read_at(elapsed));
+                } else {
+                    prop_assert!(elapsed.is_negative() || elapsed.as_ns() > 1_000_000_000_000_000
+                        || max_error == 0.0 || seconds.abs() > 4_000_000_000);
+                }
+            }
+        }
+
+        #[test]
+        fn any_page_reads_the_same_on_both_paths(words: [u64; 16], elapsed: i64) {
+            if let Ok(record) = Record::from_words(&words) {
+                let elapsed = Span::from_ns(elapsed);
+                if let Some(plain) = record.model().read_plain(elapsed) {
+                    prop_assert_eq!(plain, record.read_at(elapsed));
+                }
+            }
+        }
+
         #[test]
         fn rounding_is_to_the_nearest(x in -1e16..1e16f64, bits: u64) {
             prop_assert_eq!(round(x), round_by_definition(x));

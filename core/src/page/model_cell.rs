@@ -4,16 +4,17 @@
 //! published. The cache is a seqlock of its own, by the same two functions as the page, so that it is proved by the
 //! same model check; its key is the page's stamp.
 
-use super::layout::Version;
-use super::model::{MODEL_WORDS, Model};
+use super::layout::{AnchorClock, SEQUENCE_WORD, Version, WORDS};
+use super::model::{CLOCK_WORD, MODEL_WORDS, Model};
+use super::reading::{Clocks, Reading};
 use super::seqlock::{load_once, store_once};
 use super::sync::{AtomicU64, Ordering};
-use super::{Record, WORDS, layout::SEQUENCE_WORD};
+use super::Record;
 
-const CELL_WORDS: usize = MODEL_WORDS + 1;
-/// Where the cell's own sequence is: the word that a model leaves free.
-const CELL_SEQUENCE: usize = MODEL_WORDS - 1;
-const KEY: usize = MODEL_WORDS;
+const CELL_WORDS: usize = MODEL_WORDS + 2;
+/// Where the cell's own sequence is.
+const CELL_SEQUENCE: usize = MODEL_WORDS;
+const KEY: usize = MODEL_WORDS + 1;
 /// An odd sequence, which no whole page has.
 const NO_KEY: u64 = 1 << 32;
 
@@ -39,6 +40,31 @@ impl ModelCell {
         let words = load_once::<CELL_WORDS, CELL_SEQUENCE>(&self.words).ok()?;
         let model: &[u64; MODEL_WORDS] = words.first_chunk()?;
         (words[KEY] == stamp).then(|| Model::from_words(model))
+    }
+
+    /// The time now by that model, on the path that nearly every reading takes: `None` where the model is not here, or
+    /// the page or the moment is a special one. Whoever gets `None` decodes the page.
+    ///
+    /// The clock is read before the model is loaded, so that nothing need be saved across the call of the clock. A
+    /// model of a page that was published in between would be as good, but has another stamp.
+    #[inline(always)]
+    pub fn read<C: Clocks>(&self, stamp: u64, clocks: &C) -> Option<Reading> {
+        const BOOTTIME: u64 = AnchorClock::Boottime.to_byte() as u64;
+        const COUNTER: u64 = AnchorClock::Counter { shift: 0 }.to_byte() as u64;
+        // Only which clock to read is taken from here; it is compared with the model's own below.
+        match self.words[CLOCK_WORD].load(Ordering::Relaxed) & 0x0f {
+            BOOTTIME => {
+                let now = clocks.boottime();
+                let model = self.get(stamp)?;
+                model.is_on_boottime().then(|| model.read_plain(model.elapsed_at_boottime(now)))?
+            }
+            COUNTER => {
+                let now_ticks = clocks.counter()?;
+                let model = self.get(stamp)?;
+                model.is_on_counter().then(|| model.read_plain(model.elapsed_at_counter(now_ticks)))?
+            }
+            _ => None,
+        }
     }
 
     /// Keeps the model of a page. One caller at a time: hold a lock. A legacy page is not kept, since its sequence
