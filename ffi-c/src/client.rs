@@ -68,11 +68,127 @@ pub unsafe extern "C" fn chronotick_now(
     client: *const ChronotickClient,
     out: *mut ChronotickReading,
 ) -> ChronotickError {
+    // The everyday case without the guard, whose bookkeeping costs as much as the reading: nothing in it can panic.
+    if !client.is_null()
+        && !out.is_null()
+        // SAFETY: not NULL, so by the caller's promise it is an open client.
+        && let Ok(reading) = unsafe { &(*client).0 }.now()
+    {
+        // SAFETY: the caller gives a writable pointer, which is not NULL.
+        unsafe { out.write(reading.into()) };
+        return ChronotickError::Ok;
+    }
+    guarded_now(client, out)
+}
+
+/// The reading that is special, and every refusal.
+#[cold]
+fn guarded_now(client: *const ChronotickClient, out: *mut ChronotickReading) -> ChronotickError {
+    guard(|| {
+        // SAFETY: the one caller has the same contract.
+        let client = unsafe { open_client(client) }?;
+        not_null(out, "out")?;
+        let reading = client.now()?.into();
+        // SAFETY: the caller gives a writable pointer, which is not NULL.
+        unsafe { out.write(reading) };
+        Ok(())
+    })
+}
+
+/// Reads the time now as Unix ns alone. Returns CHRONOTICK_ERROR_UNTRUSTED where the status is disrupted, expired or
+/// no_data, since a bare number cannot carry a status.
+///
+/// # Safety
+/// `client` is NULL or an open client; `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn chronotick_now_ns(
+    client: *const ChronotickClient,
+    out: *mut i64,
+) -> ChronotickError {
+    if !client.is_null()
+        && !out.is_null()
+        // SAFETY: not NULL, so by the caller's promise it is an open client.
+        && let Ok(now_ns) = unsafe { &(*client).0 }.now_ns()
+    {
+        // SAFETY: the caller gives a writable pointer, which is not NULL.
+        unsafe { out.write(now_ns) };
+        return ChronotickError::Ok;
+    }
     guard(|| {
         // SAFETY: as this function's own contract.
         let client = unsafe { open_client(client) }?;
         not_null(out, "out")?;
-        let reading = client.now()?.into();
+        let now_ns = client.now_ns()?;
+        // SAFETY: the caller gives a writable pointer, which is not NULL.
+        unsafe { out.write(now_ns) };
+        Ok(())
+    })
+}
+
+/// Reads the time now if it is known to within max_error_ns on each side, else returns CHRONOTICK_ERROR_UNTRUSTED.
+///
+/// # Safety
+/// `client` is NULL or an open client; `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn chronotick_now_within(
+    client: *const ChronotickClient,
+    max_error_ns: i64,
+    out: *mut ChronotickReading,
+) -> ChronotickError {
+    guard(|| {
+        // SAFETY: as this function's own contract.
+        let client = unsafe { open_client(client) }?;
+        not_null(out, "out")?;
+        if max_error_ns < 0 {
+            return Err(Failure::invalid_argument(
+                "max_error_ns is negative: give how far off the time may be, in nanoseconds",
+            ));
+        }
+        let reading = client.now_within(Span::from_ns(max_error_ns))?.into();
+        // SAFETY: the caller gives a writable pointer, which is not NULL.
+        unsafe { out.write(reading) };
+        Ok(())
+    })
+}
+
+/// The reading for the moment from_now_ns away, past (negative) or future. Its bound grows with the distance from the
+/// correction; its status is the one that holds then if nothing is published until then.
+///
+/// # Safety
+/// `client` is NULL or an open client; `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn chronotick_at(
+    client: *const ChronotickClient,
+    from_now_ns: i64,
+    out: *mut ChronotickReading,
+) -> ChronotickError {
+    guard(|| {
+        // SAFETY: as this function's own contract.
+        let client = unsafe { open_client(client) }?;
+        not_null(out, "out")?;
+        let reading = client.at(Span::from_ns(from_now_ns))?.into();
+        // SAFETY: the caller gives a writable pointer, which is not NULL.
+        unsafe { out.write(reading) };
+        Ok(())
+    })
+}
+
+/// The reading for the moment at which the system clock showed, or will show, system_unix_ns. It holds where the system
+/// clock was not stepped between that moment and the page's prediction_time.
+///
+/// # Safety
+/// `client` is NULL or an open client; `out` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn chronotick_at_system_time(
+    client: *const ChronotickClient,
+    system_unix_ns: i64,
+    out: *mut ChronotickReading,
+) -> ChronotickError {
+    guard(|| {
+        // SAFETY: as this function's own contract.
+        let client = unsafe { open_client(client) }?;
+        not_null(out, "out")?;
+        let reading = client.at_system_time(Timestamp::from_ns(system_unix_ns))?.into();
         // SAFETY: the caller gives a writable pointer, which is not NULL.
         unsafe { out.write(reading) };
         Ok(())
