@@ -14,11 +14,19 @@ use crate::time::{MonoTime, NS_PER_SEC, Span, Timestamp};
 pub const PHI: f64 = 15e-6;
 
 /// How many words a model packs into.
-pub(super) const MODEL_WORDS: usize = 12;
+pub(super) const MODEL_WORDS: usize = 14;
 /// Which of them tells the anchor clock, in its lowest byte.
 pub(super) const CLOCK_WORD: usize = 9;
-/// Within this time of a plain model no sum can overflow: 13 days.
-const PLAIN_LIMIT_NS: i64 = 1 << 50;
+/// The everyday path ends at this elapsed time, 73 minutes: nearly all pages expire sooner.
+const PLAIN_LIMIT_NS: i64 = 1 << 42;
+/// It takes no rate above this, 1.5 per cent.
+const PLAIN_LIMIT_RATE: f64 = 1.0 / 64.0;
+/// ... and no more ticks than this, hours of a fast counter: with 47 bits of scale, 93 bits.
+const PLAIN_LIMIT_TICKS: u64 = 1 << 46;
+/// How near, in units of 2^-64 ns, a product may come to where its rounding changes: 2^-16 ns. Below the limits above, the
+/// product in f64 is within 2^42 * 2^-6 * 2^-53 = 2^-17 of the exact one, and that in fixed point, whose rate is cut off
+/// at 2^-64, within 2^42 * 2^-64 = 2^-22. Farther away than their sum both round to the same integer.
+const TOO_CLOSE: u64 = 1 << 48;
 
 /// What a record says of the time, ready to be evaluated.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -44,6 +52,9 @@ pub struct Model {
     anchor_clock: AnchorClock,
     /// Counter: ns per tick in units of 2^-32. CLOCK_MONOTONIC_RAW: its rate in units of 2^-42.
     scale: i64,
+    /// The rates in units of 2^-64, for the everyday path.
+    drift_fixed: i64,
+    growth_fixed: u64,
     /// For an elapsed time from 0 to below this, the status is `in_time` and usable, there is a bound, and no sum can
     /// overflow. 0 where there is no such time.
     plain_below_ns: u64,
@@ -65,35 +76,22 @@ fn round(x: f64) -> i64 {
 /// The largest number below one half.
 const ALMOST_HALF: f64 = 0.499_999_999_999_999_94;
 
-/// 1.5 * 2^52: in a sum of this and a number below 2^51 the units digit of the mantissa is worth one, so that the sum is
-/// rounded to a whole number, which stands in its lower bits.
-const UNITS: f64 = 6_755_399_441_055_744.0;
-
-/// To a nearest integer, as an integer and as a float, for |x| < 2^51. A cast would check for what cannot be here.
+/// `factor * rate` to the nearest integer, for a rate in units of 2^-64; `None` where it is too close to call.
 #[inline(always)]
-fn nearest_small(x: f64) -> (i64, f64) {
-    let shifted = x + UNITS;
-    ((shifted.to_bits() as i64).wrapping_sub(UNITS.to_bits() as i64), shifted - UNITS)
+fn nearest_product(factor: i64, rate: i64) -> Option<i64> {
+    const HALF: u64 = 1 << 63;
+    let product = i128::from(factor) * i128::from(rate);
+    let nearest = ((product + i128::from(HALF)) >> 64) as i64;
+    let to_half = (product as u64).wrapping_sub(HALF - TOO_CLOSE);
+    (to_half > 2 * TOO_CLOSE).then_some(nearest)
 }
 
-/// As [`round`], for |x| < 2^51.
+/// `factor * rate` to the next integer upwards, for a rate in units of 2^-64; `None` where it is too close to call.
 #[inline(always)]
-fn round_small(x: f64) -> i64 {
-    let (whole, whole_f64) = nearest_small(x);
-    // Halfway between two integers the sum goes to the even one; that is rare enough to be done by the book.
-    if (x - whole_f64).abs() == 0.5 { round_halfway(x) } else { whole }
-}
-
-#[cold]
-fn round_halfway(x: f64) -> i64 {
-    round(x)
-}
-
-/// As [`ceil`], for |x| < 2^51.
-#[inline(always)]
-fn ceil_small(x: f64) -> i64 {
-    let (whole, whole_f64) = nearest_small(x);
-    whole.wrapping_add(i64::from(whole_f64 < x))
+fn product_upwards(factor: u64, rate: u64) -> Option<i64> {
+    let product = u128::from(factor) * u128::from(rate);
+    let to_whole = (product as u64).wrapping_add(TOO_CLOSE);
+    (to_whole > 2 * TOO_CLOSE).then_some((product >> 64) as i64 + 1)
 }
 
 /// To the next integer upwards; saturates.
@@ -148,15 +146,16 @@ impl From<&Record> for Model {
         let valid_for_ns = round_ns(record.valid_until - record.prediction_time);
         let error_ns = if bounded { ceil(f64::from(record.max_error) * 1e9) } else { -1 };
         let growth = PHI + 3.0 * record.drift_uncertainty;
-        // With an elapsed time below 2^50, a drift of at most as much and a growth of at most as much, four numbers
-        // below 2^60 leave every sum far from 2^63.
+        // With an elapsed time below 2^42 ns, numbers below these leave every sum far from 2^63.
         let small = |ns: i64| ns.unsigned_abs() < 1 << 60;
         let plain = bounded
             && in_time.is_usable()
             && valid_for_ns >= 0
-            && growth <= 1.0
+            && growth <= PLAIN_LIMIT_RATE
+            && record.drift_rate.abs() <= PLAIN_LIMIT_RATE
             && [offset_ns, error_ns].into_iter().all(small)
             && system_ns.unsigned_abs() < 1 << 62;
+        let two_64 = (1u128 << 64) as f64;
         Self {
             system_ns,
             offset_ns,
@@ -172,6 +171,8 @@ impl From<&Record> for Model {
                 AnchorClock::Counter { shift } => i64::from(record.anchor_rate) << shift,
                 _ => i64::from(record.anchor_rate as i32),
             },
+            drift_fixed: (record.drift_rate * two_64) as i64,
+            growth_fixed: (growth * two_64) as u64,
             plain_below_ns: if plain { valid_for_ns.min(PLAIN_LIMIT_NS).unsigned_abs() + 1 } else { 0 },
             in_time,
             overdue,
@@ -186,9 +187,12 @@ impl Model {
     #[inline]
     pub fn elapsed<C: Clocks>(&self, clocks: &C) -> Result<Span, AnchorUnavailable> {
         Ok(match self.anchor_clock {
-            AnchorClock::Boottime => self.elapsed_at_boottime(clocks.boottime()),
+            AnchorClock::Boottime => clocks.boottime() - MonoTime::from_ns(self.anchor),
             AnchorClock::Counter { .. } => {
-                self.elapsed_at_counter(clocks.counter().ok_or(AnchorUnavailable)?)
+                let ticks = clocks.counter().ok_or(AnchorUnavailable)?.saturating_sub(self.anchor);
+                // 63 bits of ticks and 47 of scale: 32 bits of rate, shifted by up to 15.
+                let scaled = (i128::from(ticks) * i128::from(self.scale)) >> 32;
+                Span::from_ns(i64::try_from(scaled).unwrap_or(if ticks < 0 { i64::MIN } else { i64::MAX }))
             }
             AnchorClock::None => self.elapsed_at_system(clocks.realtime()),
             AnchorClock::MonotonicRaw => {
@@ -200,35 +204,37 @@ impl Model {
         })
     }
 
-    /// For a page anchored on CLOCK_BOOTTIME.
+    /// The reading at `now` on CLOCK_BOOTTIME where everything about it is everyday; `None` otherwise.
     #[inline(always)]
-    pub(super) fn elapsed_at_boottime(&self, now: MonoTime) -> Span {
-        now - MonoTime::from_ns(self.anchor)
+    pub(super) fn plain_at_boottime(&self, now: MonoTime) -> Option<Reading> {
+        // An overflow makes a large number of it, which is not plain.
+        self.read_plain(now.as_ns().wrapping_sub(self.anchor) as u64)
     }
 
-    /// For a page anchored on the counter.
+    /// The same at `now_ticks` of the counter.
     #[inline(always)]
-    pub(super) fn elapsed_at_counter(&self, now_ticks: i64) -> Span {
-        let ticks = now_ticks.saturating_sub(self.anchor);
-        // 63 bits of ticks and 47 of scale: 32 bits of rate, shifted by up to 15.
-        let scaled = (i128::from(ticks) * i128::from(self.scale)) >> 32;
-        Span::from_ns(i64::try_from(scaled).unwrap_or(if ticks < 0 { i64::MIN } else { i64::MAX }))
-    }
-
-    /// The time `elapsed` after `prediction_time` where that is an everyday one, by the same formulas without the
-    /// extremes; `None` otherwise.
-    #[inline(always)]
-    pub(super) fn read_plain(&self, elapsed: Span) -> Option<Reading> {
-        let elapsed_ns = elapsed.as_ns();
-        // A negative time is a large number here.
-        if elapsed_ns as u64 >= self.plain_below_ns {
+    pub(super) fn plain_at_counter(&self, now_ticks: i64) -> Option<Reading> {
+        let ticks = now_ticks.wrapping_sub(self.anchor) as u64;
+        if ticks >= PLAIN_LIMIT_TICKS {
             return None;
         }
-        let elapsed_f64 = elapsed_ns as f64;
-        let drift_ns = round_small(elapsed_f64 * self.drift_rate);
+        self.read_plain(((u128::from(ticks) * u128::from(self.scale as u64)) >> 32) as u64)
+    }
+
+    /// As [`read_at`](Self::read_at), in integers and without the extremes; `None` where those are, or where the two
+    /// might round differently. What counts here is how long one instruction waits for another: the call of the clock
+    /// waits for all that was begun before it, so a reading takes as long as its longest chain.
+    #[inline(always)]
+    fn read_plain(&self, elapsed_ns: u64) -> Option<Reading> {
+        // A negative time is a large number here.
+        if elapsed_ns >= self.plain_below_ns {
+            return None;
+        }
+        let error_ns = self.error_ns.wrapping_add(product_upwards(elapsed_ns, self.growth_fixed)?);
+        let elapsed_ns = elapsed_ns as i64;
+        let drift_ns = nearest_product(elapsed_ns, self.drift_fixed)?;
         let system_ns = self.system_ns.wrapping_add(elapsed_ns);
         let corrected_ns = system_ns.wrapping_add(self.offset_ns).wrapping_add(drift_ns);
-        let error_ns = self.error_ns.wrapping_add(ceil_small(elapsed_f64 * self.growth));
         let earliest = Timestamp::from_ns(corrected_ns.wrapping_sub(error_ns));
         let latest = Timestamp::from_ns(corrected_ns.wrapping_add(error_ns));
         Some(Reading {
@@ -239,7 +245,7 @@ impl Model {
             confidence: self.confidence,
             system: Timestamp::from_ns(system_ns),
             drift_rate: self.drift_rate,
-            uncertainty: self.sigma(elapsed),
+            uncertainty: self.sigma(Span::from_ns(elapsed_ns)),
         })
     }
 
@@ -316,6 +322,8 @@ impl Model {
             u64::from(small) | u64::from(self.confidence.to_bits()) << 32,
             self.scale as u64,
             self.plain_below_ns,
+            self.drift_fixed as u64,
+            self.growth_fixed,
         ]
     }
 
@@ -336,6 +344,8 @@ impl Model {
             anchor_clock: AnchorClock::from_byte(anchor_byte).unwrap_or_default(),
             scale: w[10] as i64,
             plain_below_ns: w[11],
+            drift_fixed: w[12] as i64,
+            growth_fixed: w[13],
             in_time: Status::from_u8(in_time),
             overdue: Status::from_u8(overdue),
             source: Source::from_u32(u32::from(source)).unwrap_or_default(),
@@ -356,6 +366,46 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    struct Now(i64);
+
+    impl Clocks for Now {
+        fn realtime(&self) -> Timestamp {
+            Timestamp::from_ns(self.0)
+        }
+        fn boottime(&self) -> MonoTime {
+            MonoTime::from_ns(self.0)
+        }
+        fn monotonic_raw(&self) -> MonoTime {
+            MonoTime::from_ns(self.0)
+        }
+        fn counter(&self) -> Option<i64> {
+            Some(self.0)
+        }
+    }
+
+    #[test]
+    fn an_everyday_page_takes_the_everyday_path() {
+        let record = Record {
+            offset_correction: 0.001,
+            drift_rate: 12e-6,
+            drift_uncertainty: 1e-8,
+            prediction_time: 1_760_272_795.0,
+            valid_until: 1_760_272_805.0,
+            max_error: 0.002,
+            flags: Flags(Flags::VALID | Flags::WARMUP_COMPLETE),
+            source: Source::Ntp,
+            sequence: 2,
+            anchor_clock: AnchorClock::Boottime,
+            ..Record::default()
+        };
+        let model = record.model();
+        let plain = |ns| model.plain_at_boottime(MonoTime::from_ns(ns));
+        let taken = (0..10_000).filter(|&i| plain(i * 999_983 + 1).is_some()).count();
+        assert!(taken > 9_990, "only {taken} of 10,000");
+        // Where no growth at all is rounded up, before the correction, and past its validity, it is not.
+        assert_eq!((plain(0), plain(-1), plain(10_000_000_001)), (None, None, None));
+    }
+
     /// By comparison of the cut-off part with one half, which is exact.
     fn round_by_definition(x: f64) -> i64 {
         let whole = x as i64;
@@ -366,7 +416,9 @@ mod tests {
     #[test]
     fn rounding_is_exact_where_it_is_delicate() {
         let two_52 = (1u64 << 52) as f64;
-        for x in [0.0, 0.5, 0.5f64.next_down(), 0.5f64.next_up(), 1.5, 2.5, two_52 - 0.5, two_52, two_52 + 1.0] {
+        for x in
+            [0.0, 0.5, 0.5f64.next_down(), 0.5f64.next_up(), 1.5, 2.5, two_52 - 0.5, two_52, two_52 + 1.0]
+        {
             for x in [x, -x] {
                 assert_eq!(round(x), round_by_definition(x), "{x}");
             }
@@ -376,17 +428,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn small_numbers_round_as_all_do(x in -2.25e15..2.25e15f64, halves in -1i64 << 51..1 << 51) {
-            for x in [x, x / 1e9, halves as f64 / 2.0, (halves as f64 / 2.0).next_up()] {
-                prop_assert_eq!(round_small(x), round_by_definition(x));
-                prop_assert_eq!(ceil_small(x), ceil(x));
-            }
-        }
-
-        #[test]
         fn the_everyday_path_agrees_with_the_general_one(
             seconds in -9_000_000_000..9_000_000_000i64, offset in -9.0..9.0f64, rate in -1.0..1.0f64,
-            scale in 0..16i32, rate_sigma in 0.0..1e-3f64, max_error in 0.0..10.0f32, elapsed in -1i64..1 << 51,
+            scale in 0..16i32, rate_sigma in 0.0..1e-3f64, max_error in 0.0..10.0f32, elapsed in -1i64..1 << 43,
+            anchor: i64, anchor_rate: u32, shift in 0..16u8,
         ) {
             let record = Record {
                 prediction_time: seconds as f64,
@@ -399,16 +444,22 @@ mod tests {
                 source: Source::Ntp,
                 sequence: 2,
                 anchor_clock: AnchorClock::Boottime,
+                anchor,
+                anchor_rate,
                 ..Record::default()
             };
-            let model = Record::from_words(&record.to_words()).unwrap().model();
+            let record = Record::from_words(&record.to_words()).unwrap();
+            let boottime = record.model();
+            let counter = Record { anchor_clock: AnchorClock::Counter { shift }, ..record }.model();
             for elapsed in [elapsed, elapsed >> 20, elapsed % 1_000_000_001] {
-                let elapsed = Span::from_ns(elapsed);
-                if let Some(plain) = model.read_plain(elapsed) {
-                    prop_assert_eq!(plain, model.read_at(elapsed));
-                } else {
-                    prop_assert!(elapsed.is_negative() || elapsed.as_ns() > 1_000_000_000_000_000
-                        || max_error == 0.0 || seconds.abs() > 4_000_000_000);
+                let now = anchor.wrapping_add(elapsed);
+                if let Some(plain) = boottime.plain_at_boottime(MonoTime::from_ns(now)) {
+                    let general = boottime.elapsed(&Now(now)).unwrap();
+                    prop_assert_eq!(plain, boottime.read_at(general));
+                }
+                if let Some(plain) = counter.plain_at_counter(now) {
+                    let general = counter.elapsed(&Now(now)).unwrap();
+                    prop_assert_eq!(plain, counter.read_at(general));
                 }
             }
         }
@@ -416,9 +467,9 @@ mod tests {
         #[test]
         fn any_page_reads_the_same_on_both_paths(words: [u64; 16], elapsed: i64) {
             if let Ok(record) = Record::from_words(&words) {
-                let elapsed = Span::from_ns(elapsed);
-                if let Some(plain) = record.model().read_plain(elapsed) {
-                    prop_assert_eq!(plain, record.read_at(elapsed));
+                let now = record.anchor.wrapping_add(elapsed);
+                if let Some(plain) = record.model().plain_at_boottime(MonoTime::from_ns(now)) {
+                    prop_assert_eq!(plain, record.read_at(MonoTime::from_ns(now) - MonoTime::from_ns(record.anchor)));
                 }
             }
         }

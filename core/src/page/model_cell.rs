@@ -4,12 +4,12 @@
 //! published. The cache is a seqlock of its own, by the same two functions as the page, so that it is proved by the
 //! same model check; its key is the page's stamp.
 
+use super::Record;
 use super::layout::{AnchorClock, SEQUENCE_WORD, Version, WORDS};
 use super::model::{CLOCK_WORD, MODEL_WORDS, Model};
 use super::reading::{Clocks, Reading};
 use super::seqlock::{load_once, store_once};
 use super::sync::{AtomicU64, Ordering};
-use super::Record;
 
 const CELL_WORDS: usize = MODEL_WORDS + 2;
 /// Where the cell's own sequence is.
@@ -56,12 +56,12 @@ impl ModelCell {
             BOOTTIME => {
                 let now = clocks.boottime();
                 let model = self.get(stamp)?;
-                model.is_on_boottime().then(|| model.read_plain(model.elapsed_at_boottime(now)))?
+                model.is_on_boottime().then(|| model.plain_at_boottime(now))?
             }
             COUNTER => {
                 let now_ticks = clocks.counter()?;
                 let model = self.get(stamp)?;
-                model.is_on_counter().then(|| model.read_plain(model.elapsed_at_counter(now_ticks)))?
+                model.is_on_counter().then(|| model.plain_at_counter(now_ticks))?
             }
             _ => None,
         }
