@@ -117,7 +117,9 @@ func fill(reading *Reading, r *C.struct_chronotick_reading) {
 		Confidence:  float32(r.confidence),
 		Status:      Status(r.status),
 		Source:      Source(r.source),
-		uncertainty: uncertainty{sigmaNS: int64(r.sigma_ns)},
+		uncertainty: uncertainty{
+			offset: float64(r.offset_uncertainty), drift: float64(r.drift_uncertainty), elapsedNS: int64(r.age_ns),
+		},
 	}
 }
 

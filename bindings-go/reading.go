@@ -33,16 +33,14 @@ type uncertainty struct {
 	// s, and s/s.
 	offset, drift float64
 	elapsedNS     int64
-	// What the C library has worked out already.
-	sigmaNS int64
 }
+
+// Age is how old the correction is: the time since its prediction_time on the page's anchor clock.
+func (r Reading) Age() time.Duration { return time.Duration(r.uncertainty.elapsedNS) }
 
 // Sigma is one standard deviation of the estimate.
 func (r Reading) Sigma() time.Duration {
 	u := r.uncertainty
-	if u.sigmaNS != 0 {
-		return time.Duration(u.sigmaNS)
-	}
 	grown := u.drift * float64(float64(u.elapsedNS)/1e9)
 	return time.Duration(roundNS(math.Sqrt(float64(u.offset*u.offset) + float64(grown*grown))))
 }

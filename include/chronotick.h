@@ -589,9 +589,9 @@ int64_t chronotick_sigma_ns(const struct chronotick_reading *reading);
  * # Safety
  * `first` and `second` are NULL or readable; `out` is NULL or writable.
  */
-chronotick_error chronotick_order(const struct chronotick_reading *first,
-                                  const struct chronotick_reading *second,
-                                  chronotick_order *out);
+chronotick_error chronotick_compare(const struct chronotick_reading *first,
+                                    const struct chronotick_reading *second,
+                                    chronotick_order *out);
 
 /**
  * The word for an error number, the same in every language, such as "not_running"; "ok" for 0 and "unknown" for a number

@@ -56,7 +56,7 @@ pub unsafe extern "C" fn chronotick_sigma_ns(reading: *const ChronotickReading) 
 /// # Safety
 /// `first` and `second` are NULL or readable; `out` is NULL or writable.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn chronotick_order(
+pub unsafe extern "C" fn chronotick_compare(
     first: *const ChronotickReading,
     second: *const ChronotickReading,
     out: *mut ChronotickOrder,

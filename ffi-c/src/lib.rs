@@ -16,6 +16,6 @@ pub use client::{
     chronotick_now_within, chronotick_wait_until,
 };
 pub use error::{ChronotickError, chronotick_last_error_message};
-pub use evaluate::{chronotick_evaluate, chronotick_order, chronotick_sigma_ns};
+pub use evaluate::{chronotick_compare, chronotick_evaluate, chronotick_sigma_ns};
 pub use names::{chronotick_error_name, chronotick_source_name, chronotick_status_name, chronotick_version};
 pub use types::{ChronotickClocks, ChronotickOrder, ChronotickReading, ChronotickWaited};
