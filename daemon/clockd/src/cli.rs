@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::anchor::Choice;
 use crate::log::Level;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -37,6 +38,9 @@ pub(crate) struct RunArgs {
     /// Pages published in a second, 1 to 1000 [default: 100].
     #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rate: Option<u32>,
+    /// The clock that readers measure elapsed time with [default: auto].
+    #[arg(long, value_enum, value_name = "CLOCK")]
+    pub(crate) anchor: Option<Choice>,
     /// How much to say on standard error [default: info].
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub(crate) log_level: Option<Level>,

@@ -1,5 +1,6 @@
 //! The configuration: defaults, then the file, then the command line.
 
+use crate::anchor::{self, Choice};
 use crate::cli::RunArgs;
 use crate::log::Level;
 use crate::sources::ntp::address::ServerName;
@@ -23,6 +24,7 @@ struct File {
     burst_interval_ms: Option<u32>,
     holdover_s: Option<u32>,
     validity_s: Option<u32>,
+    anchor: Option<Choice>,
 }
 
 /// What the daemon runs with.
@@ -46,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) holdover: Span,
     /// How long a page is valid after it was published: so soon is a dead daemon noticed.
     pub(crate) validity: Span,
+    /// The clock that readers measure elapsed time with.
+    pub(crate) anchor: Choice,
 }
 
 impl Settings {
@@ -107,6 +111,14 @@ impl Settings {
                 min_poll.as_ms() / 1000
             ));
         }
+        let anchor = args.anchor.or(file.anchor).unwrap_or_default();
+        if anchor == Choice::Counter
+            && let Some(why) = anchor::refusal(Path::new("/"), anchor)
+        {
+            return Err(format!(
+                "`anchor` cannot be the counter here: {why}; leave it at auto, or say boottime"
+            ));
+        }
         let burst = within("burst_interval_ms", file.burst_interval_ms, 500, 50, 2000)?;
         Ok(Self {
             servers,
@@ -117,6 +129,7 @@ impl Settings {
             max_poll,
             burst_interval: Span::from_ms(i64::from(burst)),
             holdover: seconds("holdover_s", file.holdover_s, 3600, 1, 604_800)?,
+            anchor,
             validity: seconds("validity_s", file.validity_s, 10, 2, 3600)?,
         })
     }
@@ -142,14 +155,14 @@ mod tests {
     fn every_key_is_read() {
         let s = load(
             "servers = ['a', '[::1]:9']\nrate_hz = 7\nlog_level = 'debug'\nmin_poll_s = 1\nmax_poll_s = 2\n\
-             burst_interval_ms = 250\nholdover_s = 60\nvalidity_s = 3",
+             burst_interval_ms = 250\nholdover_s = 60\nvalidity_s = 3\nanchor = 'boottime'",
         )
         .unwrap();
         assert_eq!(s.servers.iter().map(ServerName::to_string).collect::<Vec<_>>(), ["a", "[::1]:9"]);
         assert_eq!((s.rate_hz, s.log_level), (7, Level::Debug));
         assert_eq!((s.min_poll, s.max_poll), (Span::from_secs(1), Span::from_secs(2)));
         assert_eq!((s.holdover, s.validity), (Span::from_secs(60), Span::from_secs(3)));
-        assert_eq!(s.burst_interval, Span::from_ms(250));
+        assert_eq!((s.burst_interval, s.anchor), (Span::from_ms(250), Choice::Boottime));
     }
 
     #[test]
@@ -167,6 +180,7 @@ mod tests {
         check("rate_hz = 0", &["`rate_hz` is 0", "1 to 1000"]);
         check("min_poll_s = 8\nmax_poll_s = 4", &["at least 8"]);
         check("log_level = 'loud'", &["loud", "`debug`"]);
+        check("anchor = 'sundial'", &["sundial", "`boottime`"]);
         check("rate_hz =", &["c.toml"]);
     }
 }

@@ -1,6 +1,7 @@
 //! `chronotick-daemon`: measures the clock, models it, and publishes corrected time with a hard bound.
 #![deny(unsafe_code)]
 
+mod anchor;
 mod cli;
 mod config;
 mod hub;

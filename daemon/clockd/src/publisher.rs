@@ -1,5 +1,7 @@
 //! Publishes the page at a fixed rate, on an absolute schedule.
 
+use crate::anchor::{Anchor, Choice, Event};
+use crate::log;
 use crate::record::{Counters, Moment, record, withdrawn};
 use crate::stop::Stop;
 use chronotick::os_clock::{boottime, realtime_boottime_pair};
@@ -18,6 +20,7 @@ pub(crate) struct Publisher {
     last: Record,
     started: MonoTime,
     validity: Span,
+    anchor: Anchor,
     published: u32,
     latency_samples: u32,
     latency_ms: f32,
@@ -25,13 +28,19 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     /// Takes the page over and says whether its last writer died in the middle.
-    pub(crate) fn new(cell: &'static PageCell, started: MonoTime, validity: Span) -> (Self, Repair) {
+    pub(crate) fn new(
+        cell: &'static PageCell,
+        started: MonoTime,
+        validity: Span,
+        anchor: Choice,
+    ) -> (Self, Repair) {
         let (writer, repair) = PageWriter::new(cell);
         let publisher = Self {
             writer,
             last: Record::default(),
             started,
             validity,
+            anchor: Anchor::new(anchor),
             published: 0,
             latency_samples: 0,
             latency_ms: 0.0,
@@ -54,6 +63,15 @@ impl Publisher {
             validity: self.validity,
         };
         self.last = record(moment, correction.as_ref(), &counters);
+        match self.anchor.apply(&mut self.last) {
+            Some(Event::Counter { mhz }) => {
+                log::info(format_args!("pages are anchored on the hardware counter, {mhz:.3} MHz"));
+            }
+            Some(Event::Boottime(why)) => {
+                log::warn(format_args!("pages are anchored on CLOCK_BOOTTIME, not on the counter: {why}"));
+            }
+            None => {}
+        }
         self.writer.publish(&self.last);
     }
 

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
         PageObjectError::Locked => already_running(&settings),
         other => other.to_string(),
     })?;
-    let (mut publisher, repair) = Publisher::new(page.cell, started, settings.validity);
+    let (mut publisher, repair) = Publisher::new(page.cell, started, settings.validity, settings.anchor);
     if let Repair::TornWrite { sequence } = repair {
         log::warn(format_args!(
             "the last daemon died while it wrote the page (sequence {sequence}): the page is repaired"

@@ -4,7 +4,7 @@ use crate::cli::StatusArgs;
 use crate::page_object::is_locked;
 use crate::status_file::{ServerStatus, StatusFile};
 use chronotick::{Client, Reading, Status};
-use chronotick_core::page::Record;
+use chronotick_core::page::{AnchorClock, Record};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -25,6 +25,8 @@ struct Answer {
     rate_ppm: Option<f64>,
     rate_sigma_ppm: Option<f64>,
     confidence: f32,
+    /// The clock that readers measure elapsed time with.
+    anchor: &'static str,
     measurement_count: u32,
     last_sync_unix_seconds: Option<f64>,
     daemon_uptime_seconds: f64,
@@ -74,6 +76,12 @@ impl Answer {
             rate_ppm: given(record.drift_rate * 1e6),
             rate_sigma_ppm: given(record.drift_uncertainty * 1e6),
             confidence: record.confidence,
+            anchor: match record.anchor_clock {
+                AnchorClock::None => "none",
+                AnchorClock::Boottime => "boottime",
+                AnchorClock::MonotonicRaw => "monotonic_raw",
+                AnchorClock::Counter { .. } => "counter",
+            },
             measurement_count: record.measurement_count,
             last_sync_unix_seconds: given(record.last_ntp_sync),
             daemon_uptime_seconds: record.daemon_uptime,
@@ -111,6 +119,7 @@ impl Answer {
                 _ => "-".to_owned(),
             },
         );
+        line("anchor", self.anchor.replace('_', " "));
         line("measurements", self.measurement_count.to_string());
         if let Some(agreement) = &self.agreement {
             line("servers", agreement.replace('_', " "));
