@@ -51,7 +51,9 @@ pub(crate) fn read_error(py: Python<'_>, error: &ReadError) -> PyErr {
 pub(crate) fn wait_error(py: Python<'_>, error: &WaitError) -> PyErr {
     match error {
         WaitError::AlreadyPast { .. } => exception(py, "TargetPastError", error.code(), error),
-        WaitError::Untrusted { .. } => exception(py, "ChronoTickError", error.code(), error),
+        WaitError::Untrusted { .. } | WaitError::StillUntrusted { .. } => {
+            exception(py, "ChronoTickError", error.code(), error)
+        }
         WaitError::Read(e) => read_error(py, e),
     }
 }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::error::AttachError;
+use crate::sigbus::Guard;
 use chronotick_core::page::{PAGE_SIZE, PageCell};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
@@ -16,6 +17,8 @@ pub(crate) struct Mapping {
     path: PathBuf,
     address: NonNull<PageCell>,
     length: usize,
+    /// Until just before the unmapping.
+    guard: Option<Guard>,
 }
 
 // SAFETY: the mapping is only ever read, through atomics, and lives until the `Mapping` is dropped.
@@ -42,27 +45,39 @@ impl Mapping {
         }
         .map_err(io)?;
         let address = NonNull::new(address.cast::<PageCell>()).ok_or_else(|| io(Errno::INVAL))?;
-        Ok((Self { path: path.to_owned(), address, length }, identity))
+        let guard = Some(Guard::new(address, length));
+        Ok((Self { path: path.to_owned(), address, length, guard }, identity))
     }
 
     /// Maps whatever object has the name now over the same address. Readers in other threads see either the old page
     /// or the new one. Returns its identity.
     pub(crate) fn remap(&self) -> Result<Identity, AttachError> {
         let (fd, identity) = open_checked(&self.path)?;
-        // SAFETY: the range is our own mapping, of the same length, and stays mapped and readable throughout; the
-        // cell is only accessed by atomic loads, for which any content is valid.
-        unsafe {
-            rustix::mm::mmap(
-                self.address.as_ptr().cast(),
-                self.length,
-                ProtFlags::READ,
-                MapFlags::SHARED | MapFlags::FIXED,
-                &fd,
-                0,
-            )
-        }
-        .map_err(|e| AttachError::Io { path: self.path.clone(), source: e.into() })?;
+        let map = || {
+            // SAFETY: the range is our own mapping, of the same length, and stays mapped and readable throughout; the
+            // cell is only accessed by atomic loads, for which any content is valid.
+            unsafe {
+                rustix::mm::mmap(
+                    self.address.as_ptr().cast(),
+                    self.length,
+                    ProtFlags::READ,
+                    MapFlags::SHARED | MapFlags::FIXED,
+                    &fd,
+                    0,
+                )
+            }
+        };
+        let mapped = match &self.guard {
+            Some(guard) => guard.renew(map),
+            None => map(),
+        };
+        mapped.map_err(|e| AttachError::Io { path: self.path.clone(), source: e.into() })?;
         Ok(identity)
+    }
+
+    /// True when the object shrank under the mapping, so that even the same one must be mapped again.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.guard.as_ref().is_some_and(Guard::is_lost)
     }
 
     /// The identity of the object that has the name now, if there is one.
@@ -85,6 +100,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        // First: the next mapping at this address may be somebody else's.
+        self.guard = None;
         // SAFETY: `address` and `length` are those of our own mapping, which nobody can reach after this.
         let unmapped = unsafe { rustix::mm::munmap(self.address.as_ptr().cast(), self.length) };
         debug_assert!(unmapped.is_ok());

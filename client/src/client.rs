@@ -189,7 +189,8 @@ impl Client {
         }
         let Ok(mut kept) = self.kept.try_lock() else { return false };
         self.looked_ns.store(now_ns, Ordering::Relaxed);
-        if self.mapping.named_now().is_none_or(|named| named == kept.identity) {
+        let same = self.mapping.named_now().is_none_or(|named| named == kept.identity);
+        if same && !self.mapping.is_lost() {
             return false;
         }
         // Before the new page can be seen: its stamp may be the one that the cache has from the old page.

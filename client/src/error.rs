@@ -111,7 +111,7 @@ impl WaitError {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::AlreadyPast { .. } => ErrorCode::AlreadyPast,
-            Self::Untrusted { .. } => ErrorCode::Untrusted,
+            Self::Untrusted { .. } | Self::StillUntrusted { .. } => ErrorCode::Untrusted,
             Self::Read(e) => e.code(),
         }
     }
@@ -233,6 +233,14 @@ pub enum WaitError {
     Untrusted {
         /// Its status.
         status: Status,
+    },
+    /// The clock did not become one to be trusted in time.
+    #[error("the clock is still {status} after {waited}: see `chronotick-daemon status`, or wait longer")]
+    StillUntrusted {
+        /// Its status at the end.
+        status: Status,
+        /// The timeout.
+        waited: Span,
     },
     /// The clock could not be read.
     #[error(transparent)]

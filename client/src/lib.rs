@@ -18,6 +18,7 @@ mod error;
 mod evaluate;
 pub mod name;
 pub mod os_clock;
+pub mod sigbus;
 mod wait;
 
 #[cfg(test)]

@@ -68,9 +68,9 @@ impl ModelCell {
     }
 
     /// Keeps the model of a page. One caller at a time: hold a lock. A legacy page is not kept, since its sequence
-    /// does not tell one write from the next.
+    /// does not tell one write from the next, nor is one that was never published, whose stamp is that of zeroes.
     pub fn put(&self, snapshot: &[u64; WORDS], record: &Record, model: Model) {
-        if record.version == Version::V2 {
+        if record.version == Version::V2 && record.sequence != 0 {
             self.store(snapshot[SEQUENCE_WORD], model.to_words());
         }
     }
