@@ -564,6 +564,34 @@ chronotick_error chronotick_wait_until(const struct chronotick_client *client,
                                        struct chronotick_waited *out);
 
 /**
+ * As chronotick_wait_until, and asks cancelled(context) at the start and every 50 ms or sooner, on the calling thread.
+ * When it returns not 0, the wait ends with CHRONOTICK_OK, *reached is 0 and *out is not written; when the target is
+ * reached, *reached is 1.
+ *
+ * # Safety
+ * `client` is NULL or a client that stays open during the call; `cancelled` is NULL or may be called with `context`, and
+ * returns normally; `out` and `reached` are NULL or writable.
+ */
+chronotick_error chronotick_wait_until_or(const struct chronotick_client *client,
+                                          int64_t target_unix_ns,
+                                          int64_t tolerance_ns,
+                                          int32_t (*cancelled)(void *context),
+                                          void *context,
+                                          struct chronotick_waited *out,
+                                          uint32_t *reached);
+
+/**
+ * Blocks until the clock is synchronized or in holdover, and writes the first such reading. Returns
+ * CHRONOTICK_ERROR_UNTRUSTED when there is none within timeout_ns.
+ *
+ * # Safety
+ * `client` is NULL or a client that stays open during the call; `out` is NULL or writable.
+ */
+chronotick_error chronotick_wait_synchronized(const struct chronotick_client *client,
+                                              int64_t timeout_ns,
+                                              struct chronotick_reading *out);
+
+/**
  * Computes the reading that a client would make of a page with these bytes at these clock readings. Reads no clock.
  *
  * # Safety

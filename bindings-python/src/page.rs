@@ -3,6 +3,7 @@
 use crate::convert::{attach_error, int64, read_error, wait_error};
 use crate::corrected::corrected_time;
 use crate::reading::{Reading, status_word};
+use chronotick::os_clock::boottime;
 use chronotick::{Client, Flags, Span, Timestamp, WaitError, Waited};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -89,6 +90,20 @@ impl ClockPage {
         let target = Timestamp::from_ns(int64(target_ns, "target_ns")?);
         let tolerance = Span::from_ns(int64(tolerance_ns, "tolerance_ns")?);
         self.wait(py, target, tolerance).map(Span::as_ns)
+    }
+
+    /// Blocks until the clock is synchronized or in holdover; returns the first such reading.
+    fn wait_synchronized(&self, py: Python<'_>, timeout_ns: &Bound<'_, PyAny>) -> PyResult<Reading> {
+        let timeout = Span::from_ns(int64(timeout_ns, "timeout_ns")?);
+        let deadline = boottime() + timeout;
+        loop {
+            let left = deadline - boottime();
+            match py.detach(|| self.0.wait_synchronized(left.min(SIGNALS_EVERY))) {
+                Ok(reading) => return Ok(Reading(reading)),
+                Err(e) if left <= SIGNALS_EVERY => return Err(wait_error(py, &e)),
+                Err(_) => py.check_signals()?,
+            }
+        }
     }
 }
 

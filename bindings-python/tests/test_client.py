@@ -179,6 +179,16 @@ def test_a_number_is_not_given_for_a_clock_that_is_not_usable(page_file):
     assert raised.value.code == "untrusted"
 
 
+def test_waiting_for_a_clock_that_can_be_trusted(page_file):
+    assert ChronoTickClient(page_file.path).wait_synchronized(0).status == "synchronized"
+    clock = ChronoTickClient(page_file(live_page(flags=VALID)))
+    with pytest.raises(ChronoTickError, match="warming_up") as raised:
+        clock.wait_synchronized(0.12)
+    assert raised.value.code == "untrusted"
+    with pytest.raises(ValueError, match="give 0 or more"):
+        clock.wait_synchronized(-1)
+
+
 def test_an_unknown_attribute_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'noww'"):
         _ = ChronoTickClient().noww

@@ -13,7 +13,7 @@ mod types;
 pub use client::{
     ChronotickClient, chronotick_at, chronotick_at_system_time, chronotick_client_close,
     chronotick_client_open, chronotick_client_status, chronotick_now, chronotick_now_ns,
-    chronotick_now_within, chronotick_wait_until,
+    chronotick_now_within, chronotick_wait_synchronized, chronotick_wait_until, chronotick_wait_until_or,
 };
 pub use error::{ChronotickError, chronotick_last_error_message};
 pub use evaluate::{chronotick_compare, chronotick_evaluate, chronotick_sigma_ns};

@@ -234,6 +234,12 @@ static int64_t system_ns(void)
     return now.tv_sec * SECOND_NS + now.tv_nsec;
 }
 
+static int32_t cancel_after(void *context)
+{
+    int *calls_left = (int *)context;
+    return (*calls_left)-- == 0;
+}
+
 static void check_live_page(const char *page_path, int64_t offset_ns)
 {
     doing = "reading a live page";
@@ -272,6 +278,21 @@ static void check_live_page(const char *page_path, int64_t offset_ns)
     CHECK(chronotick_wait_until(client, target, SECOND_NS, &waited) == CHRONOTICK_OK);
     CHECK(waited.late_by_ns >= 0 && waited.reading.corrected_ns - target == waited.late_by_ns);
     CHECK(chronotick_wait_until(client, target - 1, 0, &waited) == CHRONOTICK_ERROR_ALREADY_PAST);
+
+    doing = "waiting, with a way out";
+    int calls_left = 2;
+    uint32_t reached = 2;
+    memset(&waited, 0, sizeof waited);
+    CHECK(chronotick_wait_until_or(client, INT64_MAX, 0, cancel_after, &calls_left, &waited, &reached) == CHRONOTICK_OK);
+    CHECK(reached == 0 && waited.reading.corrected_ns == 0 && calls_left == -1);
+    CHECK(chronotick_now_ns(client, &target) == CHRONOTICK_OK);
+    target += SECOND_NS / 5;
+    calls_left = -1;
+    CHECK(chronotick_wait_until_or(client, target, SECOND_NS, cancel_after, &calls_left, &waited, &reached) == CHRONOTICK_OK);
+    CHECK(reached == 1 && waited.reading.corrected_ns >= target);
+    CHECK(chronotick_wait_until_or(client, 0, 0, NULL, NULL, &waited, &reached) == CHRONOTICK_ERROR_INVALID_ARGUMENT);
+    CHECK(chronotick_wait_synchronized(client, 0, &other) == CHRONOTICK_OK && other.corrected_ns >= target);
+    CHECK(chronotick_wait_synchronized(client, -1, &other) == CHRONOTICK_ERROR_INVALID_ARGUMENT);
     CHECK(chronotick_client_close(client) == CHRONOTICK_OK);
 }
 

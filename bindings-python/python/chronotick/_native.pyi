@@ -81,6 +81,8 @@ class ClockPage:
         """How far the clock can be trusted now."""
     def is_ready(self) -> bool:
         """True when the daemon has set both VALID and WARMUP_COMPLETE: how old clients judge it."""
+    def wait_synchronized(self, timeout_ns: int) -> Reading:
+        """Blocks until the clock is synchronized or in holdover; returns the first such reading."""
     def wait_until_ns(self, target_ns: int, tolerance_ns: int) -> int:
         """Blocks until corrected time reaches the target; returns how late it woke, ns, never negative."""
 

@@ -88,6 +88,16 @@ class ChronoTickClient:
         target_ns = _ns("target_corrected_time", target_corrected_time, _NS_PER_S)
         self.wait_until_ns(target_ns, _ns("tolerance_ms", tolerance_ms, _NS_PER_MS))
 
+    def wait_synchronized(self, timeout_s: float) -> Reading:
+        """Blocks until the clock is synchronized or in holdover; returns the first such reading.
+
+        When there is none in time, that is a ChronoTickError with the code "untrusted". Ctrl-C ends the wait.
+        """
+        timeout_ns = _ns("timeout_s", timeout_s, _NS_PER_S)
+        if timeout_ns < 0:
+            raise InvalidArgumentError(f"timeout_s is {timeout_s}: give 0 or more")
+        return (self._page or self._attach()).wait_synchronized(timeout_ns)
+
     def is_daemon_ready(self) -> bool:
         """True when a daemon has published a valid time and has warmed up; False when there is no daemon."""
         try:
