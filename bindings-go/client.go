@@ -3,6 +3,7 @@ package chronotick
 import (
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // Client reads the clock page. It serves any number of goroutines at once.
@@ -58,6 +59,85 @@ func (c *Client) Now() (reading Reading, err error) {
 		return Reading{Status: NoData}, err
 	}
 	return reading, nil
+}
+
+// NowNS reads the time alone, Unix ns. A bare number carries no status: where the clock is disrupted, expired or without
+// data it is [ErrUntrusted].
+func (c *Client) NowNS() (int64, error) {
+	reading, err := c.Now()
+	if err == nil && !reading.Status.usable() {
+		err = failed(ErrUntrusted, "the clock is %s: wait until `chronotick-daemon status` says synchronized", reading.Status)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return reading.CorrectedNS, nil
+}
+
+// NowWithin reads the time if it is known to within maxError on each side, and fails with [ErrUntrusted] otherwise.
+func (c *Client) NowWithin(maxError time.Duration) (Reading, error) {
+	if maxError < 0 {
+		return Reading{Status: NoData}, failed(ErrInvalidArgument, "maxError is negative: give how far off the time may be")
+	}
+	reading, err := c.Now()
+	if err == nil && reading.MaxError() > maxError {
+		known := "without any bound"
+		if reading.Bounded() {
+			known = "to within " + reading.MaxError().String()
+		}
+		err = failed(ErrUntrusted, "the time is known %s, and %v was asked for: allow more, or let the daemon measure longer, "+
+			"against nearer servers (`chronotick-daemon status`)", known, maxError)
+	}
+	if err != nil {
+		return Reading{Status: NoData}, err
+	}
+	return reading, nil
+}
+
+// At is the reading for the moment fromNow away, past (negative) or future: its bound grows with the distance from the
+// correction, and its status is the one that holds then if nothing is published until then.
+func (c *Client) At(fromNow time.Duration) (reading Reading, err error) {
+	switch a := c.attached.Load(); {
+	case a == nil:
+		err = ErrClosed
+	case a.page != nil:
+		err = a.page.at(int64(fromNow), &reading)
+	default:
+		err = a.library.at(int64(fromNow), &reading)
+	}
+	if err != nil {
+		return Reading{Status: NoData}, err
+	}
+	return reading, nil
+}
+
+// AtSystemTime is the reading for the moment at which the system clock showed, or will show, system. It holds where the
+// system clock was not stepped between that moment and the page's prediction time.
+func (c *Client) AtSystemTime(system time.Time) (reading Reading, err error) {
+	systemNS, err := unixNanoseconds(system)
+	if err != nil {
+		return Reading{Status: NoData}, err
+	}
+	switch a := c.attached.Load(); {
+	case a == nil:
+		err = ErrClosed
+	case a.page != nil:
+		err = a.page.atSystemTime(systemNS, &reading)
+	default:
+		err = a.library.atSystemTime(systemNS, &reading)
+	}
+	if err != nil {
+		return Reading{Status: NoData}, err
+	}
+	return reading, nil
+}
+
+func unixNanoseconds(t time.Time) (int64, error) {
+	ns := t.UnixNano()
+	if !time.Unix(0, ns).Equal(t) {
+		return 0, failed(ErrInvalidArgument, "%v is outside the years 1678 to 2262", t)
+	}
+	return ns, nil
 }
 
 // Status reads how far the clock can be trusted now.

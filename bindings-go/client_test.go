@@ -211,3 +211,92 @@ func aWaitThatCannotBeIsRefused(t *testing.T, open opener) {
 	check(time.Now().Add(time.Hour), 0, chronotick.ErrUntrusted)
 	check(time.Unix(0, math.MaxInt64), 0, chronotick.ErrUntrusted)
 }
+
+func TestTheTimeInOtherWays(t *testing.T) { bothReaders(t, theTimeInOtherWays) }
+
+func theTimeInOtherWays(t *testing.T, open opener) {
+	client := attach(t, open, livePage(t, offset))
+	reading := now(t, client)
+	must := func(r chronotick.Reading, err error) chronotick.Reading {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	later := must(client.At(10 * time.Second))
+	if later.CorrectedNS < reading.CorrectedNS+10e9 || later.MaxError() <= reading.MaxError() || later.Age() <= reading.Age() {
+		t.Errorf("ten seconds after %+v is %+v", reading, later)
+	}
+	if !reading.Before(later) || later.Before(reading) || reading.Before(reading) {
+		t.Errorf("the order of %+v and %+v", reading, later)
+	}
+	if again := must(client.AtSystemTime(reading.System())); again != reading {
+		t.Errorf("%+v, want %+v", again, reading)
+	}
+	if r := must(client.NowWithin(time.Second)); r.CorrectedNS < reading.CorrectedNS {
+		t.Errorf("%v is before %v", r.CorrectedNS, reading.CorrectedNS)
+	}
+	if ns, err := client.NowNS(); err != nil || ns < reading.CorrectedNS {
+		t.Errorf("%d %v", ns, err)
+	}
+	if r := must(client.WaitSynchronized(context.Background())); r.Status != chronotick.Synchronized {
+		t.Errorf("%v", r.Status)
+	}
+	if _, err := client.NowWithin(1); !errors.Is(err, chronotick.ErrUntrusted) {
+		t.Error(err)
+	}
+	if _, err := client.NowWithin(-1); !errors.Is(err, chronotick.ErrInvalidArgument) {
+		t.Error(err)
+	}
+}
+
+func TestAClockThatIsNotUsable(t *testing.T) { bothReaders(t, aClockThatIsNotUsable) }
+
+func aClockThatIsNotUsable(t *testing.T, open opener) {
+	path := livePage(t, offset)
+	disrupted := pageBytes(offset)
+	disrupted[72] |= flagDisrupted
+	writePage(t, path, disrupted)
+	client := attach(t, open, path)
+	if ns, err := client.NowNS(); ns != 0 || !errors.Is(err, chronotick.ErrUntrusted) {
+		t.Errorf("%d %v", ns, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Millisecond)
+	defer cancel()
+	if _, err := client.WaitSynchronized(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	waited := make(chan error)
+	go func() {
+		_, err := client.WaitSynchronized(context.Background())
+		waited <- err
+	}()
+	writePage(t, path, pageBytes(offset))
+	if err := <-waited; err != nil {
+		t.Error(err)
+	}
+}
+
+// A program that truncates the page must not end those who read it.
+func TestATruncatedPageIsAnErrorOrTheLastGoodOne(t *testing.T) { bothReaders(t, aTruncatedPage) }
+
+func aTruncatedPage(t *testing.T, open opener) {
+	path := livePage(t, offset)
+	client := attach(t, open, path)
+	now(t, client)
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	if reading, err := client.Now(); err == nil && reading.Status != chronotick.Synchronized {
+		t.Errorf("%v", reading.Status)
+	}
+	// Go's own handling of faults is as it was: a nil pointer is a panic that can be recovered from.
+	defer func() {
+		if recover() == nil {
+			t.Error("a nil pointer was read")
+		}
+	}()
+	var none *int
+	_ = *none
+}

@@ -8,9 +8,13 @@ package chronotick
 
 // A pointer that C does not keep need not move the value it points to onto the heap.
 #cgo noescape go_chronotick_now
+#cgo noescape go_chronotick_at
+#cgo noescape go_chronotick_at_system_time
 #cgo noescape go_chronotick_evaluate
 #cgo nocallback go_chronotick_open
 #cgo nocallback go_chronotick_now
+#cgo nocallback go_chronotick_at
+#cgo nocallback go_chronotick_at_system_time
 #cgo nocallback go_chronotick_evaluate
 
 #include <stdlib.h>
@@ -42,6 +46,16 @@ static struct go_result go_chronotick_open(const char *name, struct chronotick_c
 
 static struct go_result go_chronotick_now(const struct chronotick_client *client, struct chronotick_reading *out) {
 	return go_chronotick_result(chronotick_now(client, out));
+}
+
+static struct go_result go_chronotick_at(
+	const struct chronotick_client *client, int64_t from_now, struct chronotick_reading *out) {
+	return go_chronotick_result(chronotick_at(client, from_now, out));
+}
+
+static struct go_result go_chronotick_at_system_time(
+	const struct chronotick_client *client, int64_t system, struct chronotick_reading *out) {
+	return go_chronotick_result(chronotick_at_system_time(client, system, out));
 }
 
 static struct go_result go_chronotick_evaluate(
@@ -80,11 +94,28 @@ func openDefault(name string) (*attached, error) {
 func (l *library) now(reading *Reading) error {
 	var fromC C.struct_chronotick_reading
 	result := C.go_chronotick_now(l.client, &fromC)
+	return l.finish(result, &fromC, reading)
+}
+
+func (l *library) at(fromNowNS int64, reading *Reading) error {
+	var fromC C.struct_chronotick_reading
+	result := C.go_chronotick_at(l.client, C.int64_t(fromNowNS), &fromC)
+	return l.finish(result, &fromC, reading)
+}
+
+func (l *library) atSystemTime(systemNS int64, reading *Reading) error {
+	var fromC C.struct_chronotick_reading
+	result := C.go_chronotick_at_system_time(l.client, C.int64_t(systemNS), &fromC)
+	return l.finish(result, &fromC, reading)
+}
+
+// finish is after every call: until here the client must not be closed.
+func (l *library) finish(result C.struct_go_result, fromC *C.struct_chronotick_reading, reading *Reading) error {
 	runtime.KeepAlive(l)
 	if result.code != C.CHRONOTICK_OK {
 		return failure(result)
 	}
-	fill(reading, &fromC)
+	fill(reading, fromC)
 	return nil
 }
 

@@ -255,8 +255,44 @@ func (r *pageReader) now(reading *Reading) error {
 	return m.now(reading)
 }
 
+func (r *pageReader) at(fromNowNS int64, reading *Reading) error {
+	m, err := r.model()
+	if err != nil {
+		return err
+	}
+	return m.at(fromNowNS, reading)
+}
+
+func (r *pageReader) atSystemTime(systemNS int64, reading *Reading) error {
+	m, err := r.model()
+	if err != nil {
+		return err
+	}
+	m.readAt(subtract(systemNS, m.predictionNS), 0, reading)
+	return nil
+}
+
 func (m *model) now(reading *Reading) error {
-	var nowNS, slackNS int64
+	elapsedNS, slackNS, err := m.liveElapsedNS()
+	if err != nil {
+		return err
+	}
+	m.readAt(elapsedNS, slackNS, reading)
+	return nil
+}
+
+func (m *model) at(fromNowNS int64, reading *Reading) error {
+	elapsedNS, slackNS, err := m.liveElapsedNS()
+	if err != nil {
+		return err
+	}
+	m.readAt(add(elapsedNS, fromNowNS), slackNS, reading)
+	return nil
+}
+
+// liveElapsedNS reads the page's anchor clock: the time since the prediction time, and how far that can be off.
+func (m *model) liveElapsedNS() (elapsedNS, slackNS int64, err error) {
+	var nowNS int64
 	switch m.anchor {
 	case anchorNone:
 		nowNS = time.Now().UnixNano()
@@ -267,12 +303,11 @@ func (m *model) now(reading *Reading) error {
 	default:
 		ticks, ok := counter.Read()
 		if !ok {
-			return errNoCounter
+			return 0, 0, errNoCounter
 		}
 		nowNS = ticks
 	}
-	m.readAt(m.elapsedNS(nowNS), slackNS, reading)
-	return nil
+	return m.elapsedNS(nowNS), slackNS, nil
 }
 
 // model is that of the page now. When no whole copy can be had it is the last one, which ages by itself: its status turns

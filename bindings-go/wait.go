@@ -2,6 +2,7 @@ package chronotick
 
 import (
 	"context"
+	"errors"
 	"math"
 	"syscall"
 	"time"
@@ -15,6 +16,8 @@ const (
 	endgame = 5 * time.Millisecond
 	// How much earlier than the target a sleep ends when a spin is to do the rest.
 	spin = 200 * time.Microsecond
+	// How often a wait for a clock that can be trusted looks at it.
+	pollStatus = 10 * time.Millisecond
 	// Below this tolerance the end is spun.
 	spinTolerance = time.Millisecond
 )
@@ -31,9 +34,9 @@ type Waited struct {
 // otherwise they are slept. A wait survives holdover; it fails with [ErrUntrusted] when the clock is no longer to be
 // trusted, with [ErrAlreadyPast] when the target has passed before the call, and with the context's error.
 func (c *Client) WaitUntil(ctx context.Context, target time.Time, tolerance time.Duration) (Waited, error) {
-	targetNS := target.UnixNano()
-	if !time.Unix(0, targetNS).Equal(target) {
-		return Waited{}, failed(ErrInvalidArgument, "the target is outside the years 1678 to 2262")
+	targetNS, err := unixNanoseconds(target)
+	if err != nil {
+		return Waited{}, err
 	}
 	if tolerance < 0 {
 		return Waited{}, failed(ErrInvalidArgument, "the tolerance is negative: give the lateness that is acceptable, or 0")
@@ -59,6 +62,26 @@ func (c *Client) WaitUntil(ctx context.Context, target time.Time, tolerance time
 		}
 		if err := nap(ctx, left, tolerance); err != nil {
 			return Waited{}, err
+		}
+	}
+}
+
+// WaitSynchronized blocks until the clock is synchronized or in holdover, and gives the first such reading, or the error of
+// the context: give it a deadline. A page that is half written or not yet readable is waited for as well.
+func (c *Client) WaitSynchronized(ctx context.Context) (Reading, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return Reading{Status: NoData}, err
+		}
+		reading, err := c.Now()
+		if err == nil && reading.Status.Trusted() {
+			return reading, nil
+		}
+		if errors.Is(err, ErrClosed) {
+			return Reading{Status: NoData}, err
+		}
+		if err := sleep(ctx, pollStatus); err != nil {
+			return Reading{Status: NoData}, err
 		}
 	}
 }
