@@ -1,22 +1,71 @@
 //! `cargo xtask bench NAME`: runs a benchmark and shows its figures as a table, with `--json` as lines.
 //!
-//! A benchmark is an example program that prints one JSON line per figure:
-//! `{"name","value","unit","baseline","baseline_value","ratio"}`. Names are `area.what.variant`.
+//! A benchmark is a list of steps, each a command that prints one JSON line per figure:
+//! `{"name","value","unit","baseline","baseline_value","ratio"}`. Names are `area.what.variant`. Other lines go through.
 
 use anyhow::{Context, bail};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-/// Every benchmark: its name, the package and the example that measure it, and what it is.
-const BENCHES: &[(&str, &str, &str, &str)] = &[
-    ("read", "chronotick", "bench_read", "a corrected reading against the plain clock call"),
-    (
-        "kernel",
-        "minoots",
-        "bench_kernel",
-        "durable creates, fires and lateness against the bare disk and a bare thread",
-    ),
+/// One benchmark.
+struct Bench {
+    name: &'static str,
+    what: &'static str,
+    steps: &'static [Step],
+    /// Ratios that are to be reached, by figure.
+    bars: &'static [(&'static str, f64)],
+}
+
+/// One program of a benchmark: a shell command in a directory of the repository.
+struct Step {
+    name: &'static str,
+    command: &'static str,
+    directory: &'static str,
+}
+
+const BENCHES: &[Bench] = &[
+    Bench {
+        name: "read",
+        what: "a corrected reading (time, bound, status) against the plain clock call of the same language",
+        steps: &[
+            Step {
+                name: "rust",
+                command: "cargo run --quiet --release --package chronotick --example bench_read",
+                directory: ".",
+            },
+            Step {
+                name: "clock_bound",
+                command: "cargo run --quiet --release --package bench-clock-bound",
+                directory: ".",
+            },
+        ],
+        bars: &[
+            ("read.rust.vdso", 1.25),
+            ("read.rust.counter", 0.75),
+            ("write.rust", 2.0),
+            ("read.clock_bound", 0.5),
+            ("read.c.vdso", 1.3),
+            ("read.c.counter", 0.8),
+            ("read.go.cgo", 2.5),
+            ("read.go.pure", 1.3),
+            ("read.node.ms", 2.5),
+            ("read.node.full", 10.0),
+            ("read.python.now_ns", 2.0),
+            ("read.python.get_time", 4.0),
+            ("read.python.old_client", 0.05),
+        ],
+    },
+    Bench {
+        name: "kernel",
+        what: "durable creates, fires and lateness against the bare disk and a bare thread",
+        steps: &[Step {
+            name: "kernel",
+            command: "cargo run --quiet --release --package minoots --example bench_kernel -- --json",
+            directory: ".",
+        }],
+        bars: &[],
+    },
 ];
 
 #[derive(clap::Args)]
@@ -26,49 +75,82 @@ pub(crate) struct Arguments {
     /// Print one JSON line per figure after the table.
     #[arg(long)]
     json: bool,
+    /// Only the step with this name.
+    #[arg(long, value_name = "STEP")]
+    only: Option<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.name == "list" {
-        for (name, _, _, what) in BENCHES {
-            println!("{name:<10} {what}");
+        for bench in BENCHES {
+            let steps: Vec<&str> = bench.steps.iter().map(|s| s.name).collect();
+            println!("{:<10} {} (steps: {})", bench.name, bench.what, steps.join(", "));
         }
         return Ok(());
     }
-    let Some((_, package, example, what)) = BENCHES.iter().find(|b| b.0 == arguments.name) else {
+    let Some(bench) = BENCHES.iter().find(|b| b.name == arguments.name) else {
         bail!("no benchmark {:?}: `cargo xtask bench list` names them", arguments.name);
     };
-    let lines = measure(package, example)?;
-    println!("{}: {what}", arguments.name);
-    println!("{:<28} {:>14} {:<10} {:>14} {:>8}  baseline", "figure", "value", "unit", "baseline", "ratio");
-    for line in &lines {
-        let figure: Value = serde_json::from_str(line).with_context(|| format!("not a figure: {line}"))?;
-        let text = |key: &str| figure[key].as_str().unwrap_or("-").to_owned();
-        let number = |key: &str| figure[key].as_f64().map_or_else(|| "-".to_owned(), |n| format!("{n:.2}"));
-        println!(
-            "{:<28} {:>14} {:<10} {:>14} {:>8}  {}",
-            text("name"),
-            number("value"),
-            text("unit"),
-            number("baseline_value"),
-            number("ratio"),
-            text("baseline"),
-        );
+    let wanted = |step: &&Step| arguments.only.as_deref().is_none_or(|only| only == step.name);
+    let steps: Vec<&Step> = bench.steps.iter().filter(wanted).collect();
+    if steps.is_empty() {
+        bail!("{} has no such step: `cargo xtask bench list` names them", bench.name);
+    }
+    println!("{}: {}", bench.name, bench.what);
+    println!(
+        "{:<28} {:>12} {:<10} {:>12} {:>8} {:>8}  baseline",
+        "figure", "value", "unit", "baseline", "ratio", "at most"
+    );
+    let (mut lines, mut failed) = (Vec::new(), Vec::new());
+    for step in steps {
+        match measure(step) {
+            Ok(figures) => {
+                for line in &figures {
+                    show(bench, line)?;
+                }
+                lines.extend(figures);
+            }
+            // The other steps are worth their figures all the same.
+            Err(e) => failed.push(format!("{}: {e:#}", step.name)),
+        }
     }
     if arguments.json {
         lines.iter().for_each(|line| println!("{line}"));
     }
+    if !failed.is_empty() {
+        bail!("not measured: {}", failed.join("; "));
+    }
     Ok(())
 }
 
-/// Runs the example, built for speed, and returns its figures; anything else it prints goes through.
-fn measure(package: &str, example: &str) -> anyhow::Result<Vec<String>> {
-    let mut child = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--release", "--package", package, "--example", example, "--", "--json"])
-        .current_dir(crate::repository())
+fn show(bench: &Bench, line: &str) -> anyhow::Result<()> {
+    let figure: Value = serde_json::from_str(line).with_context(|| format!("not a figure: {line}"))?;
+    let text = |key: &str| figure[key].as_str().unwrap_or("-");
+    let number = |key: &str| figure[key].as_f64().map_or_else(|| "-".to_owned(), |n| format!("{n:.2}"));
+    let name = text("name");
+    let bar = bench.bars.iter().find(|b| b.0 == name).map(|b| b.1);
+    let missed = bar.is_some_and(|bar| figure["ratio"].as_f64().is_none_or(|ratio| ratio > bar));
+    println!(
+        "{name:<28} {:>12} {:<10} {:>12} {:>8} {:>8}  {}{}",
+        number("value"),
+        text("unit"),
+        number("baseline_value"),
+        number("ratio"),
+        bar.map_or_else(String::new, |bar| format!("{bar:.2}")),
+        text("baseline"),
+        if missed { "  MISSED" } else { "" },
+    );
+    Ok(())
+}
+
+/// Runs the command and returns its figures; anything else it prints goes through.
+fn measure(step: &Step) -> anyhow::Result<Vec<String>> {
+    let mut child = Command::new("sh")
+        .args(["-c", step.command])
+        .current_dir(crate::repository().join(step.directory))
         .stdout(Stdio::piped())
         .spawn()
-        .context("cannot start cargo")?;
+        .context("cannot start sh")?;
     let output = child.stdout.take().context("the benchmark has no output")?;
     let mut figures = Vec::new();
     for line in BufReader::new(output).lines() {
@@ -76,10 +158,10 @@ fn measure(package: &str, example: &str) -> anyhow::Result<Vec<String>> {
         if line.starts_with('{') { figures.push(line) } else { println!("{line}") }
     }
     if !child.wait()?.success() {
-        bail!("the benchmark {example} failed");
+        bail!("`{}` failed", step.command);
     }
     if figures.is_empty() {
-        bail!("the benchmark {example} printed no figure");
+        bail!("`{}` printed no figure", step.command);
     }
     Ok(figures)
 }

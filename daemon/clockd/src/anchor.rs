@@ -336,7 +336,7 @@ mod tests {
         for turn in 1..10_000 {
             // Each pair is off by up to its error, either way.
             let mut pair = exact(f64::from(turn) * 0.01);
-            pair.boottime = pair.boottime + Span::from_ns(i64::from(turn * 37 % 51) - 25);
+            pair.boottime += Span::from_ns(i64::from(turn * 37 % 51) - 25);
             match calibration.take(pair) {
                 Verdict::Measuring => assert!(turn < 210, "turn {turn}"),
                 Verdict::Steady(rate) => {
@@ -364,7 +364,7 @@ mod tests {
             assert!(matches!(calibration.take(next), Verdict::Parted(_)), "{name}");
             assert_eq!(calibration.take(exact(6.0)), Verdict::Measuring, "{name}: it starts anew");
         };
-        check("suspended for 30 s", |p| p.boottime = p.boottime + Span::from_secs(30));
+        check("suspended for 30 s", |p| p.boottime += Span::from_secs(30));
         check("counter set to zero", |p| p.ticks = 0);
         check("counter stopped for 20 us", |p| p.ticks -= 52_000);
         check("counter jumped ahead", |p| p.ticks += 1 << 40);
