@@ -33,6 +33,11 @@ func readJSON(t *testing.T, path string, into any) {
 	}
 }
 
+// evaluator is Evaluate or EvaluatePure.
+type evaluator func(page []byte, clocks chronotick.Clocks) (chronotick.Reading, error)
+
+var evaluators = map[string]evaluator{"default": chronotick.Evaluate, "pure": chronotick.EvaluatePure}
+
 type conformanceCase struct {
 	Name   string
 	Page   string
@@ -55,7 +60,7 @@ type conformanceCase struct {
 	}
 }
 
-func (c *conformanceCase) check(t *testing.T) {
+func (c *conformanceCase) check(t *testing.T, evaluate evaluator) {
 	page, err := hex.DecodeString(c.Page)
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +74,7 @@ func (c *conformanceCase) check(t *testing.T) {
 		counter := int64Of(t, *c.Clocks.Counter)
 		clocks.Counter = &counter
 	}
-	got, err := chronotick.Evaluate(page, clocks)
+	got, err := evaluate(page, clocks)
 	if c.Error != "" {
 		var failed *chronotick.Error
 		if !errors.As(err, &failed) || failed.Code.Error() != c.Error || failed.Message == "" {
@@ -95,19 +100,19 @@ func (c *conformanceCase) check(t *testing.T) {
 	same("status", got.Status.String(), want.Status)
 	same("source", got.Source.String(), want.Source)
 	same("corrected", got.CorrectedNS, int64Of(t, want.CorrectedNS))
-	same("corrected as a time", got.Corrected.UnixNano(), int64Of(t, want.CorrectedNS))
+	same("corrected as a time", got.Corrected().UnixNano(), int64Of(t, want.CorrectedNS))
 	same("system", got.SystemNS, int64Of(t, want.SystemNS))
-	same("system as a time", got.System.UnixNano(), int64Of(t, want.SystemNS))
+	same("system as a time", got.System().UnixNano(), int64Of(t, want.SystemNS))
 	same("earliest", got.EarliestNS, edge(want.EarliestNS, math.MinInt64))
 	same("latest", got.LatestNS, edge(want.LatestNS, math.MaxInt64))
-	same("bounded", got.Bounded, want.EarliestNS != nil && want.LatestNS != nil)
-	same("sigma", got.Sigma.Nanoseconds(), int64Of(t, want.SigmaNS))
+	same("bounded", got.Bounded(), want.EarliestNS != nil && want.LatestNS != nil)
+	same("sigma", got.Sigma().Nanoseconds(), int64Of(t, want.SigmaNS))
 	same("confidence", got.Confidence, want.Confidence)
-	if got.Bounded {
-		same("earliest as a time", got.Earliest.UnixNano(), got.EarliestNS)
-		same("latest as a time", got.Latest.UnixNano(), got.LatestNS)
+	if got.Bounded() {
+		same("earliest as a time", got.Earliest().UnixNano(), got.EarliestNS)
+		same("latest as a time", got.Latest().UnixNano(), got.LatestNS)
 	} else {
-		same("earliest and latest are zero", got.Earliest.IsZero() && got.Latest.IsZero(), true)
+		same("earliest and latest are zero", got.Earliest().IsZero() && got.Latest().IsZero(), true)
 		same("max error", got.MaxError().Nanoseconds(), int64(math.MaxInt64))
 	}
 }
@@ -119,7 +124,9 @@ func TestConformanceList(t *testing.T) {
 		t.Fatalf("the list has only %d cases", len(list.Cases))
 	}
 	for _, c := range list.Cases {
-		t.Run(c.Name, c.check)
+		for name, evaluate := range evaluators {
+			t.Run(name+"/"+c.Name, func(t *testing.T) { c.check(t, evaluate) })
+		}
 	}
 }
 
@@ -150,11 +157,13 @@ func TestOldPages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Run(name, func(t *testing.T) { page.check(t, bytes) })
+		for reader, evaluate := range evaluators {
+			t.Run(reader+"/"+name, func(t *testing.T) { page.check(t, evaluate, bytes) })
+		}
 	}
 }
 
-func (p *oldPage) check(t *testing.T, page []byte) {
+func (p *oldPage) check(t *testing.T, evaluate evaluator, page []byte) {
 	for at, want := range p.Corrected {
 		system, err := strconv.ParseFloat(at, 64)
 		if err != nil {
@@ -168,11 +177,11 @@ func (p *oldPage) check(t *testing.T, page []byte) {
 		case elapsed > p.Fields.ValidUntil-p.Fields.PredictionTime:
 			status = chronotick.Expired
 		}
-		got, err := chronotick.Evaluate(page, chronotick.Clocks{RealtimeNS: int64(system) * 1e9})
+		got, err := evaluate(page, chronotick.Clocks{RealtimeNS: int64(system) * 1e9})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Status != status || got.Source != p.Fields.Source || got.Bounded ||
+		if got.Status != status || got.Source != p.Fields.Source || got.Bounded() ||
 			got.Confidence != p.Fields.Confidence || got.SystemNS != int64(system)*1e9 {
 			t.Errorf("at %s: %+v, want %s", at, got, status)
 		}
@@ -182,8 +191,8 @@ func (p *oldPage) check(t *testing.T, page []byte) {
 			t.Errorf("at %s: corrected is %d ns from what the old client says", at, off)
 		}
 		sigma, known := p.Sigma[strconv.FormatFloat(elapsed, 'f', 1, 64)]
-		if off := got.Sigma.Nanoseconds() - int64(math.Round(sigma*1e9)); !known || off < -1 || off > 1 {
-			t.Errorf("at %s: sigma is %s, the old client says %g s", at, got.Sigma, sigma)
+		if off := got.Sigma().Nanoseconds() - int64(math.Round(sigma*1e9)); !known || off < -1 || off > 1 {
+			t.Errorf("at %s: sigma is %s, the old client says %g s", at, got.Sigma(), sigma)
 		}
 	}
 }

@@ -3,5 +3,6 @@
 //
 // A [Reading] is a value and a [Status]: look at both. One [Client] serves all goroutines.
 //
-// The package needs cgo and the static library of this repository; README.md says how to get it.
+// With cgo the page is read by the static library of this repository, which README.md says how to get; without it, or by
+// [AttachPure], in Go alone.
 package chronotick

@@ -41,7 +41,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	log.Println(now.Corrected, "is between", now.Earliest, "and", now.Latest)
+	log.Println(now.Corrected(), "is between", now.Earliest(), "and", now.Latest())
 	fmt.Println(now.Status, "within", now.MaxError().Round(time.Millisecond))
 	// Output:
 	// synchronized within 1ms

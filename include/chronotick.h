@@ -237,6 +237,35 @@ typedef uint32_t chronotick_source;
 #endif // __cplusplus
 
 /**
+ * What two readings tell of the order of their moments.
+ */
+enum chronotick_order
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The bounds touch: nobody can tell.
+     */
+    CHRONOTICK_ORDER_UNKNOWN = 0,
+    /**
+     * The first is certainly earlier.
+     */
+    CHRONOTICK_ORDER_BEFORE = 1,
+    /**
+     * The first is certainly later.
+     */
+    CHRONOTICK_ORDER_AFTER = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum chronotick_order chronotick_order;
+#else
+typedef uint32_t chronotick_order;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * An attached clock page. One client may be used by any number of threads at once.
  */
 struct chronotick_client;
@@ -258,17 +287,25 @@ struct chronotick_reading {
      */
     int64_t latest_ns;
     /**
-     * One standard deviation of the estimate, ns.
-     */
-    int64_t sigma_ns;
-    /**
      * The system clock at the reading, Unix ns, as the page's anchor tells it.
      */
     int64_t system_ns;
     /**
+     * How old the correction is, ns: time since its prediction_time.
+     */
+    int64_t age_ns;
+    /**
      * The rate of the correction, s/s.
      */
     double drift_rate;
+    /**
+     * One standard deviation of the correction when it was made, s; chronotick_sigma_ns gives that of the reading.
+     */
+    double offset_uncertainty;
+    /**
+     * One standard deviation of the rate, s/s.
+     */
+    double drift_uncertainty;
     /**
      * The daemon's confidence, 0 to 1.
      */
@@ -464,6 +501,48 @@ chronotick_error chronotick_client_close(struct chronotick_client *client);
 chronotick_error chronotick_now(const struct chronotick_client *client, struct chronotick_reading *out);
 
 /**
+ * Reads the time now as Unix ns alone. Returns CHRONOTICK_ERROR_UNTRUSTED where the status is disrupted, expired or
+ * no_data, since a bare number cannot carry a status.
+ *
+ * # Safety
+ * `client` is NULL or an open client; `out` is NULL or writable.
+ */
+chronotick_error chronotick_now_ns(const struct chronotick_client *client,
+                                   int64_t *out);
+
+/**
+ * Reads the time now if it is known to within max_error_ns on each side, else returns CHRONOTICK_ERROR_UNTRUSTED.
+ *
+ * # Safety
+ * `client` is NULL or an open client; `out` is NULL or writable.
+ */
+chronotick_error chronotick_now_within(const struct chronotick_client *client,
+                                       int64_t max_error_ns,
+                                       struct chronotick_reading *out);
+
+/**
+ * The reading for the moment from_now_ns away, past (negative) or future. Its bound grows with the distance from the
+ * correction; its status is the one that holds then if nothing is published until then.
+ *
+ * # Safety
+ * `client` is NULL or an open client; `out` is NULL or writable.
+ */
+chronotick_error chronotick_at(const struct chronotick_client *client,
+                               int64_t from_now_ns,
+                               struct chronotick_reading *out);
+
+/**
+ * The reading for the moment at which the system clock showed, or will show, system_unix_ns. It holds where the system
+ * clock was not stepped between that moment and the page's prediction_time.
+ *
+ * # Safety
+ * `client` is NULL or an open client; `out` is NULL or writable.
+ */
+chronotick_error chronotick_at_system_time(const struct chronotick_client *client,
+                                           int64_t system_unix_ns,
+                                           struct chronotick_reading *out);
+
+/**
  * Reads how far the clock can be trusted now.
  *
  * # Safety
@@ -485,6 +564,34 @@ chronotick_error chronotick_wait_until(const struct chronotick_client *client,
                                        struct chronotick_waited *out);
 
 /**
+ * As chronotick_wait_until, and asks cancelled(context) at the start and every 50 ms or sooner, on the calling thread.
+ * When it returns not 0, the wait ends with CHRONOTICK_OK, *reached is 0 and *out is not written; when the target is
+ * reached, *reached is 1.
+ *
+ * # Safety
+ * `client` is NULL or a client that stays open during the call; `cancelled` is NULL or may be called with `context`, and
+ * returns normally; `out` and `reached` are NULL or writable.
+ */
+chronotick_error chronotick_wait_until_or(const struct chronotick_client *client,
+                                          int64_t target_unix_ns,
+                                          int64_t tolerance_ns,
+                                          int32_t (*cancelled)(void *context),
+                                          void *context,
+                                          struct chronotick_waited *out,
+                                          uint32_t *reached);
+
+/**
+ * Blocks until the clock is synchronized or in holdover, and writes the first such reading. Returns
+ * CHRONOTICK_ERROR_UNTRUSTED when there is none within timeout_ns.
+ *
+ * # Safety
+ * `client` is NULL or a client that stays open during the call; `out` is NULL or writable.
+ */
+chronotick_error chronotick_wait_synchronized(const struct chronotick_client *client,
+                                              int64_t timeout_ns,
+                                              struct chronotick_reading *out);
+
+/**
  * Computes the reading that a client would make of a page with these bytes at these clock readings. Reads no clock.
  *
  * # Safety
@@ -494,6 +601,25 @@ chronotick_error chronotick_evaluate(const uint8_t *page,
                                      size_t length,
                                      const struct chronotick_clocks *clocks,
                                      struct chronotick_reading *out);
+
+/**
+ * One standard deviation of a reading, ns; -1 when `reading` is NULL. Worked out here and not with every reading, since
+ * its square root takes as long as reading a clock.
+ *
+ * # Safety
+ * `reading` is NULL or readable.
+ */
+int64_t chronotick_sigma_ns(const struct chronotick_reading *reading);
+
+/**
+ * Tells which of two readings was certainly taken first, if that is certain: their bounds must not touch.
+ *
+ * # Safety
+ * `first` and `second` are NULL or readable; `out` is NULL or writable.
+ */
+chronotick_error chronotick_compare(const struct chronotick_reading *first,
+                                    const struct chronotick_reading *second,
+                                    chronotick_order *out);
 
 /**
  * The word for an error number, the same in every language, such as "not_running"; "ok" for 0 and "unknown" for a number

@@ -1,17 +1,25 @@
-//! A reading as eleven words in a `BigInt64Array`; `ts/frame.ts` is its other side.
+//! A reading as words in a `BigInt64Array`; `ts/frame.ts` is its other side.
 
 use crate::failure::{Fault, failure};
-use chronotick::{ErrorCode, Reading, Span};
+use chronotick::{ErrorCode, Reading, Span, Timestamp};
 use napi::bindgen_prelude::BigInt64ArraySlice;
 
 /// How many words there are.
-pub(crate) const WORDS: usize = 11;
+pub(crate) const WORDS: usize = 13;
 
 /// The words, in order: corrected, earliest, latest, sigma, max error, system (ns); status, source, confidence and
-/// drift rate (as the bits of an f64); how late a wait ended (ns). Without a bound, max error is the largest i64.
+/// drift rate (as the bits of an f64); how late a wait ended, age (ns); corrected (ms, as the bits of an f64). Without a
+/// bound, max error is the largest i64.
 pub(crate) struct Frame;
 
 impl Frame {
+    /// In place of a reading that could not be made: its status is -1.
+    pub(crate) const FAILED: [i64; WORDS] = {
+        let mut words = [0; WORDS];
+        words[6] = (-1.0f64).to_bits().cast_signed();
+        words
+    };
+
     /// The caller's words.
     #[allow(unsafe_code)]
     pub(crate) fn of<'a>(frame: &'a mut BigInt64ArraySlice<'_>) -> Result<&'a mut [i64; WORDS], Fault> {
@@ -33,11 +41,19 @@ impl Frame {
             reading.sigma().as_ns(),
             max_error.as_ns(),
             reading.system.as_ns(),
-            reading.status as i64,
-            reading.source as i64,
+            bits(f64::from(reading.status as u32)),
+            bits(f64::from(reading.source as u32)),
             bits(f64::from(reading.confidence)),
             bits(reading.drift_rate),
             late_ns,
+            reading.age().as_ns(),
+            bits(unix_ms(reading.corrected)),
         ]
     }
+}
+
+/// Unix ms with a fraction.
+pub(crate) fn unix_ms(t: Timestamp) -> f64 {
+    // One rounding: both terms are exact.
+    t.as_ns().div_euclid(1_000_000) as f64 + t.as_ns().rem_euclid(1_000_000) as f64 / 1e6
 }

@@ -7,6 +7,7 @@
 mod failure;
 mod frame;
 mod page;
+mod quick;
 
 use crate::failure::{Fault, failure};
 use crate::frame::Frame;

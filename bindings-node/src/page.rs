@@ -4,7 +4,7 @@ use crate::failure::{Failure, Fault, attach_failure, read_failure};
 use crate::frame::Frame;
 use chronotick::{Client, Span, Timestamp};
 use napi::Env;
-use napi::bindgen_prelude::{BigInt64Array, BigInt64ArraySlice, Either, Object};
+use napi::bindgen_prelude::{BigInt64Array, BigInt64ArraySlice, Either, Object, Unknown};
 use napi_derive::napi;
 use std::sync::Arc;
 
@@ -40,12 +40,44 @@ impl ClockPage {
         Ok(())
     }
 
-    /// The corrected time, Unix ms with a fraction.
+    /// A function that writes a reading into this frame, and nothing else; see `quick.rs`.
+    #[napi(ts_args_type = "frame: BigInt64Array", ts_return_type = "() => void")]
+    pub fn reader<'env>(&self, env: &'env Env, frame: Unknown<'env>) -> Result<Unknown<'env>, napi::Error> {
+        crate::quick::reader(env, &self.client, &frame)
+    }
+
+    /// Fails where a bare number cannot be given, with the reason.
     #[napi]
-    pub fn now_ms(&self) -> Result<f64, Fault> {
-        let ns = self.client.now().map_err(|e| read_failure(&e))?.corrected.as_ns();
-        // One rounding: both terms are exact.
-        Ok(ns.div_euclid(1_000_000) as f64 + ns.rem_euclid(1_000_000) as f64 / 1e6)
+    pub fn require_usable(&self) -> Result<(), Fault> {
+        self.client.now_ns().map(drop).map_err(|e| read_failure(&e))
+    }
+
+    /// Writes a reading into the frame, if its bound is at most as wide as the frame's first word says, ns.
+    #[napi]
+    pub fn read_within(&self, mut frame: BigInt64ArraySlice<'_>) -> Result<(), Fault> {
+        let [max_error_ns, ..] = *Frame::of(&mut frame)?;
+        let reading = self.client.now_within(Span::from_ns(max_error_ns)).map_err(|e| read_failure(&e))?;
+        *Frame::of(&mut frame)? = Frame::words(&reading, 0);
+        Ok(())
+    }
+
+    /// Writes the reading for the moment as far away as the frame's first word says, ns.
+    #[napi]
+    pub fn read_at(&self, mut frame: BigInt64ArraySlice<'_>) -> Result<(), Fault> {
+        let [from_now_ns, ..] = *Frame::of(&mut frame)?;
+        let reading = self.client.at(Span::from_ns(from_now_ns)).map_err(|e| read_failure(&e))?;
+        *Frame::of(&mut frame)? = Frame::words(&reading, 0);
+        Ok(())
+    }
+
+    /// Writes the reading for the moment at which the system clock showed what is in the frame's first word, Unix ns.
+    #[napi]
+    pub fn read_at_system_time(&self, mut frame: BigInt64ArraySlice<'_>) -> Result<(), Fault> {
+        let [system_ns, ..] = *Frame::of(&mut frame)?;
+        let reading =
+            self.client.at_system_time(Timestamp::from_ns(system_ns)).map_err(|e| read_failure(&e))?;
+        *Frame::of(&mut frame)? = Frame::words(&reading, 0);
+        Ok(())
     }
 
     /// The number of the status.

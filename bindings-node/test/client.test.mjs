@@ -6,7 +6,7 @@ import { readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
-import { ChronotickError, ClockClient, ERROR_CODES } from "minoots";
+import { ChronotickError, ClockClient, compareReadings, ERROR_CODES } from "minoots";
 import { DISRUPTED, livePage, oldPage, PACKAGE, pageFile, PAIRING_NS, SECOND_NS, VALID, WARMUP_COMPLETE } from "./support.mjs";
 
 const require = createRequire(import.meta.url);
@@ -112,11 +112,60 @@ test("an untrusted clock is not waited on, nor one that becomes so", async (t) =
   const file = pageFile(t);
   const clock = ClockClient.attach(file.path);
   const waiting = clock.waitUntil(clock.nowNs() + 3600n * SECOND_NS);
-  // In place, as the daemon writes: the flags alone.
+  // In place, as the daemon writes: the flags, and a new sequence as everything that is published has.
   const page = readFileSync(file.path);
+  page.writeUInt32LE(4, 68);
   page.writeUInt32LE(VALID | WARMUP_COMPLETE | DISRUPTED, 72);
   writeFileSync(file.path, page, { flag: "r+" });
   await assert.rejects(waiting, failsWith("untrusted"));
+});
+
+test("the time in other ways", (t) => {
+  const clock = ClockClient.attach(pageFile(t, livePage({ offsetS: 1.5 })).path);
+  const reading = clock.now();
+  const later = clock.at(10n * SECOND_NS);
+  assert.ok(later.correctedNs >= reading.correctedNs + 10n * SECOND_NS);
+  assert.ok(later.maxErrorNs > reading.maxErrorNs && later.ageNs > reading.ageNs);
+  assert.equal(compareReadings(reading, later), "before");
+  assert.equal(compareReadings(later, reading), "after");
+  assert.equal(compareReadings(reading, reading), "unknown");
+  assert.equal(clock.atSystemTime(reading.systemNs).correctedNs, reading.correctedNs);
+  assert.ok(clock.nowWithin(SECOND_NS).correctedNs >= reading.correctedNs);
+  assert.throws(() => clock.nowWithin(1n), failsWith("untrusted"));
+  assert.throws(() => clock.nowWithin(-1n), failsWith("invalid_argument"));
+  assert.throws(() => clock.at(1n << 63n), failsWith("invalid_argument"));
+});
+
+test("a number is not given for a clock that is not usable", (t) => {
+  const clock = ClockClient.attach(pageFile(t, livePage({ flags: VALID | WARMUP_COMPLETE | DISRUPTED })).path);
+  assert.throws(() => clock.nowNs(), failsWith("untrusted"));
+  assert.throws(() => clock.nowMs(), failsWith("untrusted"));
+});
+
+test("waiting for a clock that can be trusted", async (t) => {
+  const trusted = ClockClient.attach(pageFile(t).path);
+  assert.equal((await trusted.waitSynchronized(0)).status, "synchronized");
+  const file = pageFile(t, livePage({ flags: VALID }));
+  const clock = ClockClient.attach(file.path);
+  await assert.rejects(clock.waitSynchronized(30), failsWith("untrusted"));
+  await assert.rejects(clock.waitSynchronized(-1), failsWith("invalid_argument"));
+  const signal = AbortSignal.abort();
+  await assert.rejects(clock.waitSynchronized(1e6, { signal }), { name: "AbortError" });
+  const waiting = clock.waitSynchronized(1e6);
+  writeFileSync(file.path, livePage({ sequence: 4 }), { flag: "r+" });
+  assert.equal((await waiting).status, "synchronized");
+});
+
+test("a frame outlives the client that it was made for", (t) => {
+  // Functions, frames and pages are let go of while others are in use; a wrong lifetime shows as a crash.
+  const { path } = pageFile(t);
+  let last = 0;
+  for (let i = 0; i < 2_000; i++) {
+    const now = ClockClient.attach(path).nowMs();
+    assert.ok(now >= last);
+    last = now;
+    if (i % 500 === 0) globalThis.gc?.();
+  }
 });
 
 test("no daemon, and what is no page", (t) => {

@@ -29,7 +29,7 @@ for (const { name, page, clocks, expect, error } of conformanceCases()) {
       assert.throws(read, (e) => e instanceof ChronotickError && e.code === error);
       return;
     }
-    const { driftRate, maxErrorNs, ...rest } = read();
+    const { ageNs, driftRate, maxErrorNs, ...rest } = read();
     assert.deepEqual(rest, {
       correctedNs: whole(expect.corrected_ns),
       earliestNs: whole(expect.earliest_ns),
@@ -41,7 +41,10 @@ for (const { name, page, clocks, expect, error } of conformanceCases()) {
       confidence: expect.confidence,
     });
     assert.equal(maxErrorNs, rest.latestNs === null ? null : rest.latestNs - rest.correctedNs);
-    assert.equal(driftRate, Buffer.from(page, "hex").readDoubleLE(24));
+    const bytes = Buffer.from(page, "hex");
+    assert.equal(driftRate, bytes.readDoubleLE(24));
+    const predictionS = bytes.readDoubleLE(48);
+    if (Number.isInteger(predictionS)) assert.equal(ageNs, rest.systemNs - BigInt(predictionS) * SECOND_NS);
   });
 }
 

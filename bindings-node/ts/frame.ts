@@ -14,7 +14,9 @@ const SOURCE = 7;
 const CONFIDENCE = 8;
 const DRIFT_RATE = 9;
 const LATE = 10;
-const LENGTH = 11;
+const AGE = 11;
+const CORRECTED_MS = 12;
+const LENGTH = 13;
 
 /** The largest i64: the max error of a reading without a bound. */
 const UNBOUNDED = (1n << 63n) - 1n;
@@ -45,6 +47,16 @@ export class Frame {
     return this.word(CORRECTED);
   }
 
+  /** The corrected time, Unix ms with a fraction. */
+  correctedMs(): number {
+    return this.floats[CORRECTED_MS] as number;
+  }
+
+  /** The number of the status; below 0 there is no reading. */
+  status(): number {
+    return this.floats[STATUS] as number;
+  }
+
   /** How late a wait ended. */
   lateNs(): bigint {
     return this.word(LATE);
@@ -52,19 +64,21 @@ export class Frame {
 
   /** The reading. */
   reading(): Reading {
-    const maxErrorNs = this.word(MAX_ERROR);
+    const { words, floats } = this;
+    const maxErrorNs = words[MAX_ERROR] as bigint;
     const bounded = maxErrorNs !== UNBOUNDED;
     return {
-      correctedNs: this.word(CORRECTED),
-      earliestNs: bounded ? this.word(EARLIEST) : null,
-      latestNs: bounded ? this.word(LATEST) : null,
+      correctedNs: words[CORRECTED] as bigint,
+      earliestNs: bounded ? (words[EARLIEST] as bigint) : null,
+      latestNs: bounded ? (words[LATEST] as bigint) : null,
       maxErrorNs: bounded ? maxErrorNs : null,
-      sigmaNs: this.word(SIGMA),
-      status: named(STATUSES, Number(this.word(STATUS))),
-      source: named(SOURCES, Number(this.word(SOURCE))),
-      confidence: this.floats[CONFIDENCE] as number,
-      systemNs: this.word(SYSTEM),
-      driftRate: this.floats[DRIFT_RATE] as number,
+      sigmaNs: words[SIGMA] as bigint,
+      status: named(STATUSES, floats[STATUS] as number),
+      source: named(SOURCES, floats[SOURCE] as number),
+      confidence: floats[CONFIDENCE] as number,
+      systemNs: words[SYSTEM] as bigint,
+      driftRate: floats[DRIFT_RATE] as number,
+      ageNs: words[AGE] as bigint,
     };
   }
 

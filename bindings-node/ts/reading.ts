@@ -42,4 +42,19 @@ export interface Reading {
   readonly systemNs: bigint;
   /** The rate of the correction, s/s. */
   readonly driftRate: number;
+  /** How old the correction is, ns. */
+  readonly ageNs: bigint;
+}
+
+/**
+ * Which of two readings was certainly taken first: "before" when the first was, "after" when the second was, "unknown" when
+ * their bounds touch, so that nobody can tell.
+ */
+export function compareReadings(first: Reading, second: Reading): "before" | "after" | "unknown" {
+  if (certainlyBefore(first, second)) return "before";
+  return certainlyBefore(second, first) ? "after" : "unknown";
+}
+
+function certainlyBefore(first: Reading, second: Reading): boolean {
+  return first.latestNs !== null && second.earliestNs !== null && first.latestNs < second.earliestNs;
 }

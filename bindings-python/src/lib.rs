@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod convert;
+mod corrected;
 mod page;
 mod reading;
 

@@ -1,8 +1,10 @@
 //! An attached clock page as a Python object.
 
 use crate::convert::{attach_error, int64, read_error, wait_error};
+use crate::corrected::corrected_time;
 use crate::reading::{Reading, status_word};
-use chronotick::{Client, Flags, OsClocks, Span, Timestamp, WaitError, Waited};
+use chronotick::os_clock::boottime;
+use chronotick::{Client, Flags, Span, Timestamp, WaitError, Waited};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -33,9 +35,33 @@ impl ClockPage {
         self.0.now().map(Reading).map_err(|e| read_error(py, &e))
     }
 
-    /// The corrected time now, Unix ns.
+    /// The corrected time now, Unix ns; an error where the clock is not usable, since a number carries no status.
     fn now_ns(&self, py: Python<'_>) -> PyResult<i64> {
-        self.0.now().map(|r| r.corrected.as_ns()).map_err(|e| read_error(py, &e))
+        self.0.now_ns().map_err(|e| read_error(py, &e))
+    }
+
+    /// The time now, if it is known to within this many nanoseconds on each side.
+    fn now_within(&self, py: Python<'_>, max_error_ns: &Bound<'_, PyAny>) -> PyResult<Reading> {
+        let max_error = Span::from_ns(int64(max_error_ns, "max_error_ns")?);
+        self.0.now_within(max_error).map(Reading).map_err(|e| read_error(py, &e))
+    }
+
+    /// The reading for the moment this far away, ns, past (negative) or future.
+    fn at(&self, py: Python<'_>, from_now_ns: &Bound<'_, PyAny>) -> PyResult<Reading> {
+        let from_now = Span::from_ns(int64(from_now_ns, "from_now_ns")?);
+        self.0.at(from_now).map(Reading).map_err(|e| read_error(py, &e))
+    }
+
+    /// The reading for the moment at which the system clock showed this, Unix ns.
+    fn at_system_time(&self, py: Python<'_>, system_ns: &Bound<'_, PyAny>) -> PyResult<Reading> {
+        let system = Timestamp::from_ns(int64(system_ns, "system_ns")?);
+        self.0.at_system_time(system).map(Reading).map_err(|e| read_error(py, &e))
+    }
+
+    /// The time now in float seconds, as the old client gives it.
+    fn get_time<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let reading = self.0.now().map_err(|e| read_error(py, &e))?;
+        corrected_time(py, &reading)
     }
 
     /// How far the clock can be trusted now.
@@ -45,13 +71,13 @@ impl ClockPage {
 
     /// True when the daemon has set both VALID and WARMUP_COMPLETE: how old clients judge it.
     fn is_ready(&self, py: Python<'_>) -> PyResult<bool> {
-        self.record(py)
-            .map(|(_, record)| record.flags.has(Flags::VALID) && record.flags.has(Flags::WARMUP_COMPLETE))
-    }
-
-    /// The time now, with the offset that the page holds.
-    fn now_with_offset(&self, py: Python<'_>) -> PyResult<(Reading, f64)> {
-        self.record(py).map(|(reading, record)| (reading, record.offset_correction))
+        let read = || {
+            // A reading looks for a page that was replaced, which a bare snapshot does not.
+            self.0.now()?;
+            self.0.snapshot()
+        };
+        let flags = read().map_err(|e| read_error(py, &e))?.flags;
+        Ok(flags.has(Flags::VALID | Flags::WARMUP_COMPLETE))
     }
 
     /// Blocks until corrected time reaches the target; returns how late it woke, ns, never negative.
@@ -65,20 +91,23 @@ impl ClockPage {
         let tolerance = Span::from_ns(int64(tolerance_ns, "tolerance_ns")?);
         self.wait(py, target, tolerance).map(Span::as_ns)
     }
+
+    /// Blocks until the clock is synchronized or in holdover; returns the first such reading.
+    fn wait_synchronized(&self, py: Python<'_>, timeout_ns: &Bound<'_, PyAny>) -> PyResult<Reading> {
+        let timeout = Span::from_ns(int64(timeout_ns, "timeout_ns")?);
+        let deadline = boottime() + timeout;
+        loop {
+            let left = deadline - boottime();
+            match py.detach(|| self.0.wait_synchronized(left.min(SIGNALS_EVERY))) {
+                Ok(reading) => return Ok(Reading(reading)),
+                Err(e) if left <= SIGNALS_EVERY => return Err(wait_error(py, &e)),
+                Err(_) => py.check_signals()?,
+            }
+        }
+    }
 }
 
 impl ClockPage {
-    /// A reading with the very record that it was made from.
-    fn record(&self, py: Python<'_>) -> PyResult<(Reading, chronotick::Record)> {
-        let read = || {
-            // A reading looks for a page that was replaced, which a bare snapshot does not.
-            self.0.now()?;
-            let record = self.0.snapshot()?;
-            Ok((Reading(record.read(&OsClocks)?), record))
-        };
-        read().map_err(|e| read_error(py, &e))
-    }
-
     fn wait(&self, py: Python<'_>, target: Timestamp, tolerance: Span) -> PyResult<Span> {
         let begin = self.0.now().map_err(|e| read_error(py, &e))?.corrected;
         if target < begin {

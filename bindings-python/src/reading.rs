@@ -1,7 +1,7 @@
 //! A reading of the clock as an immutable Python object.
 
 use crate::convert::{int64, read_error};
-use chronotick::{FixedClocks, Source, Status};
+use chronotick::{FixedClocks, Order, Source, Status};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
@@ -37,6 +37,23 @@ impl Reading {
         (!self.0.bound.is_unbounded()).then(|| self.0.max_error().as_ns())
     }
 
+    /// How old the correction is, ns.
+    #[getter]
+    fn age_ns(&self) -> i64 {
+        self.0.age().as_ns()
+    }
+
+    /// True when this moment was certainly before that of the other reading; when it was neither before nor after,
+    /// nobody can tell.
+    fn before(&self, other: &Self) -> bool {
+        self.0.ordered(&other.0) == Order::Before
+    }
+
+    /// True when this moment was certainly after that of the other reading.
+    fn after(&self, other: &Self) -> bool {
+        self.0.ordered(&other.0) == Order::After
+    }
+
     /// One standard deviation of the estimate, ns.
     #[getter]
     fn sigma_ns(&self) -> i64 {
@@ -52,13 +69,7 @@ impl Reading {
     /// What the correction was computed from.
     #[getter]
     fn source<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
-        match self.0.source {
-            Source::NoData => intern!(py, "no_data"),
-            Source::Ntp => intern!(py, "ntp"),
-            Source::CpuModel => intern!(py, "cpu_model"),
-            Source::GpuModel => intern!(py, "gpu_model"),
-            Source::Fusion => intern!(py, "fusion"),
-        }
+        source_word(py, self.0.source)
     }
 
     /// The daemon's confidence, 0 to 1.
@@ -96,6 +107,17 @@ impl Reading {
             self.0.status,
             self.0.source.as_str(),
         )
+    }
+}
+
+/// The word of a source; always the same Python object.
+pub(crate) fn source_word(py: Python<'_>, source: Source) -> &Bound<'_, PyString> {
+    match source {
+        Source::NoData => intern!(py, "no_data"),
+        Source::Ntp => intern!(py, "ntp"),
+        Source::CpuModel => intern!(py, "cpu_model"),
+        Source::GpuModel => intern!(py, "gpu_model"),
+        Source::Fusion => intern!(py, "fusion"),
     }
 }
 

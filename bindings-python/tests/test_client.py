@@ -155,6 +155,45 @@ def test_what_is_no_page(page_file, tmp_path):
     check("writer_died", page_file(live_page(sequence=3)))
 
 
+def test_the_time_in_other_ways(page_file):
+    clock = ChronoTickClient(page_file(live_page(offset_s=1.5)))
+    reading = clock.now()
+    later = clock.at(10 * SECOND_NS)
+    assert later.corrected_ns >= reading.corrected_ns + 10 * SECOND_NS
+    assert later.max_error_ns > reading.max_error_ns and later.age_ns > reading.age_ns
+    assert reading.before(later) and later.after(reading)
+    assert not reading.before(reading) and not reading.after(reading)
+    assert clock.at_system_time(reading.system_ns).corrected_ns == reading.corrected_ns
+    assert clock.now_within(SECOND_NS).corrected_ns >= reading.corrected_ns
+    with pytest.raises(ChronoTickError) as raised:
+        clock.now_within(1)
+    assert raised.value.code == "untrusted"
+    with pytest.raises(ValueError, match="give 0 or more"):
+        clock.now_within(-1)
+
+
+def test_a_number_is_not_given_for_a_clock_that_is_not_usable(page_file):
+    clock = ChronoTickClient(page_file(live_page(flags=VALID | WARMUP_COMPLETE | DISRUPTED)))
+    with pytest.raises(ChronoTickError, match="disrupted") as raised:
+        clock.now_ns()
+    assert raised.value.code == "untrusted"
+
+
+def test_waiting_for_a_clock_that_can_be_trusted(page_file):
+    assert ChronoTickClient(page_file.path).wait_synchronized(0).status == "synchronized"
+    clock = ChronoTickClient(page_file(live_page(flags=VALID)))
+    with pytest.raises(ChronoTickError, match="warming_up") as raised:
+        clock.wait_synchronized(0.12)
+    assert raised.value.code == "untrusted"
+    with pytest.raises(ValueError, match="give 0 or more"):
+        clock.wait_synchronized(-1)
+
+
+def test_an_unknown_attribute_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'noww'"):
+        _ = ChronoTickClient().noww
+
+
 def test_an_untrusted_clock_is_not_waited_on(page_file):
     clock = ChronoTickClient(page_file(live_page(flags=VALID | WARMUP_COMPLETE | DISRUPTED)))
     assert clock.status() == "disrupted"
@@ -225,8 +264,9 @@ def test_a_wait_lets_other_threads_run(page_file, during_the_wait):
 
     def disrupt():
         with open(page_file.path, "r+b") as page:
-            page.seek(72)
-            page.write(struct.pack("<I", VALID | WARMUP_COMPLETE | DISRUPTED))
+            # The sequence and the flags: whatever a daemon publishes has a new sequence.
+            page.seek(68)
+            page.write(struct.pack("<II", 4, VALID | WARMUP_COMPLETE | DISRUPTED))
 
     during_the_wait(disrupt)
     # With the interpreter held, nobody would disrupt the clock, and the page would expire.

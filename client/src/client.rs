@@ -57,7 +57,8 @@ impl Client {
     /// On a page that is anchored on the hardware counter the counter is read without a fence, so the processor may
     /// read it some tens of nanoseconds before the instructions ahead of the call are done; see
     /// [`now_fenced`](Self::now_fenced).
-    #[inline]
+    // Always: handed over in memory, the reading would be copied by wider loads than it was stored with, which stall.
+    #[inline(always)]
     pub fn now(&self) -> Result<Reading, ReadError> {
         // The warm path: the page has not changed since it was decoded, and nothing about it is special.
         if let Some(stamp) = self.mapping.cell().stamp()

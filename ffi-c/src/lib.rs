@@ -11,10 +11,11 @@ mod names;
 mod types;
 
 pub use client::{
-    ChronotickClient, chronotick_client_close, chronotick_client_open, chronotick_client_status,
-    chronotick_now, chronotick_wait_until,
+    ChronotickClient, chronotick_at, chronotick_at_system_time, chronotick_client_close,
+    chronotick_client_open, chronotick_client_status, chronotick_now, chronotick_now_ns,
+    chronotick_now_within, chronotick_wait_synchronized, chronotick_wait_until, chronotick_wait_until_or,
 };
 pub use error::{ChronotickError, chronotick_last_error_message};
-pub use evaluate::chronotick_evaluate;
+pub use evaluate::{chronotick_compare, chronotick_evaluate, chronotick_sigma_ns};
 pub use names::{chronotick_error_name, chronotick_source_name, chronotick_status_name, chronotick_version};
-pub use types::{ChronotickClocks, ChronotickReading, ChronotickWaited};
+pub use types::{ChronotickClocks, ChronotickOrder, ChronotickReading, ChronotickWaited};

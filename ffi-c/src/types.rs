@@ -1,6 +1,6 @@
 //! The structures that cross into C: fixed widths, no padding, proven at compile time.
 
-use chronotick::{FixedClocks, Reading, Source, Status, Waited};
+use chronotick::{FixedClocks, Order, Reading, Source, Status, Waited};
 use std::mem::offset_of;
 
 /// The time, as a clock page tells it. Look at the status before using the value.
@@ -13,12 +13,16 @@ pub struct ChronotickReading {
     pub earliest_ns: i64,
     /// The true time is not after this, Unix ns; INT64_MAX when there is no bound.
     pub latest_ns: i64,
-    /// One standard deviation of the estimate, ns.
-    pub sigma_ns: i64,
     /// The system clock at the reading, Unix ns, as the page's anchor tells it.
     pub system_ns: i64,
+    /// How old the correction is, ns: time since its prediction_time.
+    pub age_ns: i64,
     /// The rate of the correction, s/s.
     pub drift_rate: f64,
+    /// One standard deviation of the correction when it was made, s; chronotick_sigma_ns gives that of the reading.
+    pub offset_uncertainty: f64,
+    /// One standard deviation of the rate, s/s.
+    pub drift_uncertainty: f64,
     /// The daemon's confidence, 0 to 1.
     pub confidence: f32,
     /// How far to trust it.
@@ -29,23 +33,48 @@ pub struct ChronotickReading {
     pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<ChronotickReading>() == 64);
+const _: () = assert!(size_of::<ChronotickReading>() == 80);
 const _: () = assert!(offset_of!(ChronotickReading, drift_rate) == 40);
-const _: () = assert!(offset_of!(ChronotickReading, reserved) == 60);
+const _: () = assert!(offset_of!(ChronotickReading, reserved) == 76);
 
 impl From<Reading> for ChronotickReading {
+    #[inline(always)]
     fn from(r: Reading) -> Self {
         Self {
             corrected_ns: r.corrected.as_ns(),
             earliest_ns: r.bound.earliest().as_ns(),
             latest_ns: r.bound.latest().as_ns(),
-            sigma_ns: r.sigma().as_ns(),
             system_ns: r.system.as_ns(),
+            age_ns: r.uncertainty.elapsed.as_ns(),
             drift_rate: r.drift_rate,
+            offset_uncertainty: r.uncertainty.offset_uncertainty,
+            drift_uncertainty: r.uncertainty.drift_uncertainty,
             confidence: r.confidence,
             status: r.status,
             source: r.source,
             reserved: 0,
+        }
+    }
+}
+
+/// What two readings tell of the order of their moments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum ChronotickOrder {
+    /// The bounds touch: nobody can tell.
+    Unknown = 0,
+    /// The first is certainly earlier.
+    Before = 1,
+    /// The first is certainly later.
+    After = 2,
+}
+
+impl From<Order> for ChronotickOrder {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Before => Self::Before,
+            Order::After => Self::After,
+            Order::Unknown => Self::Unknown,
         }
     }
 }
@@ -60,7 +89,7 @@ pub struct ChronotickWaited {
     pub late_by_ns: i64,
 }
 
-const _: () = assert!(size_of::<ChronotickWaited>() == 72);
+const _: () = assert!(size_of::<ChronotickWaited>() == 88);
 
 impl From<Waited> for ChronotickWaited {
     fn from(w: Waited) -> Self {

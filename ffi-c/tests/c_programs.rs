@@ -160,10 +160,15 @@ const C11: [&str; 4] = ["cc", "-std=c11", "-x", "c"];
 const CPP17: [&str; 4] = ["c++", "-std=c++17", "-x", "c++"];
 
 fn compile(language: [&str; 4], source: &str, library: &Path, program: &Path) {
+    compile_with(language, source, library, program, &[]);
+}
+
+fn compile_with(language: [&str; 4], source: &str, library: &Path, program: &Path, options: &[&str]) {
     let [compiler, language @ ..] = language;
     stdout_of(
         Command::new(compiler)
             .args(["-Wall", "-Wextra", "-Werror", "-pedantic", "-g"])
+            .args(options)
             .args(language)
             .arg("-I")
             .arg(repository().join("include"))
@@ -176,22 +181,38 @@ fn compile(language: [&str; 4], source: &str, library: &Path, program: &Path) {
     );
 }
 
-fn check_conformance(language: [&str; 4]) {
-    let directory = tempfile::tempdir().unwrap();
+/// The cases of all lists, in a file, and how many they are.
+fn case_file(directory: &Path) -> (PathBuf, usize) {
     let mut lines = conformance_lines();
     assert!(lines.len() >= 49, "the list has only {} cases", lines.len());
     lines.extend(old_page_lines());
-    let cases = directory.path().join("cases");
+    let cases = directory.join("cases");
     std::fs::write(&cases, lines.concat()).unwrap();
+    (cases, lines.len())
+}
+
+/// Runs the conformance program, which checks threads and waits as well, under a checker of memory if one is given.
+fn run_conformance(program: &Path, directory: &Path, checker: &[&str]) {
+    let (cases, count) = case_file(directory);
+    let mut command = match checker {
+        [] => Command::new(program),
+        [checker, arguments @ ..] => {
+            let mut command = Command::new(checker);
+            command.args(arguments).arg(program);
+            command
+        }
+    };
+    let printed = stdout_of(
+        command.arg(cases).arg(live_page(directory)).arg(((LIVE_OFFSET_S * 1e9) as i64).to_string()),
+    );
+    assert_eq!(printed, format!("{count} cases\n"));
+}
+
+fn check_conformance(language: [&str; 4]) {
+    let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("conformance");
     compile(language, "tests/conformance.c", library("a"), &program);
-    let printed = stdout_of(
-        Command::new(&program)
-            .arg(cases)
-            .arg(live_page(directory.path()))
-            .arg(((LIVE_OFFSET_S * 1e9) as i64).to_string()),
-    );
-    assert_eq!(printed, format!("{} cases\n", lines.len()));
+    run_conformance(&program, directory.path(), &[]);
 }
 
 #[test]
@@ -205,6 +226,104 @@ fn the_conformance_list_holds_in_cpp() {
 }
 
 #[test]
+fn the_conformance_program_is_clean_under_the_sanitizers() {
+    let directory = tempfile::tempdir().unwrap();
+    let probe = directory.path().join("probe.c");
+    std::fs::write(&probe, "int main(void) { return 0; }\n").unwrap();
+    let options = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+    let probed =
+        run(Command::new("cc").args(options).arg(&probe).arg("-o").arg(directory.path().join("probe")));
+    if !probed.status.success() {
+        println!("skipped: the C compiler has no address sanitizer here");
+        return;
+    }
+    for language in [C11, CPP17] {
+        let program = directory.path().join("sanitized");
+        compile_with(language, "tests/conformance.c", library("a"), &program, &options);
+        run_conformance(&program, directory.path(), &[]);
+    }
+}
+
+#[test]
+fn the_conformance_program_is_clean_under_valgrind() {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("skipped: no valgrind here");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("conformance");
+    compile(C11, "tests/conformance.c", library("a"), &program);
+    // What is still reachable at the end is the message of a thread, which lives as long as the thread.
+    let checker = [
+        "valgrind",
+        "--quiet",
+        "--error-exitcode=1",
+        "--leak-check=full",
+        "--errors-for-leak-kinds=definite",
+    ];
+    run_conformance(&program, directory.path(), &checker);
+}
+
+/// The directory to find the shared library in at run time: there it has the name that programs ask for.
+fn shared_library_directory(directory: &Path) -> PathBuf {
+    let found = directory.join("lib");
+    std::fs::create_dir_all(&found).unwrap();
+    let link = found.join("libchronotick.so.0");
+    if !link.exists() {
+        std::os::unix::fs::symlink(library("so"), link).unwrap();
+    }
+    found
+}
+
+#[test]
+fn an_installed_library_is_found_by_pkg_config() {
+    if Command::new("pkg-config").arg("--version").output().is_err() {
+        println!("skipped: no pkg-config here");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let prefix = directory.path().join("usr");
+    stdout_of(
+        Command::new(repository().join("scripts/install-c.sh"))
+            .arg(&prefix)
+            .env("CHRONOTICK_BUILT", library("a").parent().unwrap())
+            .env_remove("DESTDIR"),
+    );
+    let pkg_config = |what: &[&str]| {
+        let mut command = Command::new("pkg-config");
+        command.args(what).arg("chronotick").env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"));
+        stdout_of(&mut command).split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(pkg_config(&["--modversion"]), [env!("CARGO_PKG_VERSION")]);
+    let program = directory.path().join("now");
+    stdout_of(
+        Command::new("cc")
+            .args(pkg_config(&["--cflags"]))
+            .arg(repository().join("ffi-c/examples/now.c"))
+            .args(pkg_config(&["--libs"]))
+            .arg("-o")
+            .arg(&program),
+    );
+    let printed = stdout_of(
+        Command::new(&program)
+            .env("CHRONOTICK_SHM", live_page(directory.path()))
+            .env("LD_LIBRARY_PATH", prefix.join("lib")),
+    );
+    assert!(printed.contains(" ns, synchronized, from ntp\n"), "{printed}");
+}
+
+#[test]
+fn the_benchmark_prints_a_figure() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("read");
+    compile_with(C11, "benches/read.c", library("a"), &program, &["-O2"]);
+    let printed = stdout_of(Command::new(&program).arg("vdso").arg(live_page(directory.path())));
+    let figure: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(figure["name"], "read.c.vdso");
+    assert!(figure["ratio"].as_f64().unwrap() > 0.0, "{printed}");
+}
+
+#[test]
 fn the_sample_runs_against_both_libraries() {
     let directory = tempfile::tempdir().unwrap();
     let page = live_page(directory.path());
@@ -214,7 +333,9 @@ fn the_sample_runs_against_both_libraries() {
         compile(C11, "examples/now.c", library, &program);
         let sample = |page: &Path| {
             let mut command = Command::new(&program);
-            command.env("CHRONOTICK_SHM", page).env("LD_LIBRARY_PATH", library.parent().unwrap());
+            command
+                .env("CHRONOTICK_SHM", page)
+                .env("LD_LIBRARY_PATH", shared_library_directory(directory.path()));
             run(&mut command)
         };
         let printed = String::from_utf8(sample(&page).stdout).unwrap();

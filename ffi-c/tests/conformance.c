@@ -48,18 +48,21 @@ static_assert(alignof(struct chronotick_page) == 64, "a page is aligned to a cac
 static_assert(_Alignof(struct chronotick_page) == 64, "a page is aligned to a cache line");
 #endif
 
-static_assert(sizeof(struct chronotick_reading) == 64, "fixed layout");
+static_assert(sizeof(struct chronotick_reading) == 80, "fixed layout");
 static_assert(offsetof(struct chronotick_reading, corrected_ns) == 0, "fixed layout");
 static_assert(offsetof(struct chronotick_reading, earliest_ns) == 8, "fixed layout");
 static_assert(offsetof(struct chronotick_reading, latest_ns) == 16, "fixed layout");
-static_assert(offsetof(struct chronotick_reading, sigma_ns) == 24, "fixed layout");
-static_assert(offsetof(struct chronotick_reading, system_ns) == 32, "fixed layout");
+static_assert(offsetof(struct chronotick_reading, system_ns) == 24, "fixed layout");
+static_assert(offsetof(struct chronotick_reading, age_ns) == 32, "fixed layout");
 static_assert(offsetof(struct chronotick_reading, drift_rate) == 40, "fixed layout");
-static_assert(offsetof(struct chronotick_reading, confidence) == 48, "fixed layout");
-static_assert(offsetof(struct chronotick_reading, status) == 52, "fixed layout");
-static_assert(offsetof(struct chronotick_reading, source) == 56, "fixed layout");
-static_assert(sizeof(struct chronotick_waited) == 72, "fixed layout");
-static_assert(offsetof(struct chronotick_waited, late_by_ns) == 64, "fixed layout");
+static_assert(offsetof(struct chronotick_reading, offset_uncertainty) == 48, "fixed layout");
+static_assert(offsetof(struct chronotick_reading, drift_uncertainty) == 56, "fixed layout");
+static_assert(offsetof(struct chronotick_reading, confidence) == 64, "fixed layout");
+static_assert(offsetof(struct chronotick_reading, status) == 68, "fixed layout");
+static_assert(offsetof(struct chronotick_reading, source) == 72, "fixed layout");
+static_assert(offsetof(struct chronotick_reading, reserved) == 76, "fixed layout");
+static_assert(sizeof(struct chronotick_waited) == 88, "fixed layout");
+static_assert(offsetof(struct chronotick_waited, late_by_ns) == 80, "fixed layout");
 static_assert(sizeof(struct chronotick_clocks) == 40, "fixed layout");
 static_assert(offsetof(struct chronotick_clocks, has_counter) == 32, "fixed layout");
 static_assert(sizeof(chronotick_error) == 4 && sizeof(chronotick_status) == 4, "fixed width");
@@ -158,7 +161,7 @@ static void run_case(char *line)
     CHECK(got.system_ns == number(field[11]));
     CHECK(got.earliest_ns == number_or(field[12], INT64_MIN));
     CHECK(got.latest_ns == number_or(field[13], INT64_MAX));
-    CHECK(near(got.sigma_ns, number(field[14]), tolerance > 0 ? 1 : 0));
+    CHECK(near(chronotick_sigma_ns(&got), number(field[14]), tolerance > 0 ? 1 : 0));
     CHECK(got.confidence == strtof(field[15], NULL));
     CHECK(got.reserved == 0);
 }
@@ -206,6 +209,14 @@ static void check_arguments(const char *page_path)
 
     CHECK(chronotick_client_open(page_path, &client) == CHRONOTICK_OK && client != NULL);
     CHECK(chronotick_now(client, NULL) == CHRONOTICK_ERROR_INVALID_ARGUMENT);
+    CHECK(chronotick_now(NULL, &reading) == CHRONOTICK_ERROR_INVALID_ARGUMENT);
+    CHECK(chronotick_now_ns(client, NULL) == CHRONOTICK_ERROR_INVALID_ARGUMENT);
+    CHECK(chronotick_now_within(client, 0, NULL) == CHRONOTICK_ERROR_INVALID_ARGUMENT);
+    CHECK(chronotick_now_within(client, -1, &reading) == CHRONOTICK_ERROR_INVALID_ARGUMENT);
+    CHECK(chronotick_at(client, 0, NULL) == CHRONOTICK_ERROR_INVALID_ARGUMENT);
+    CHECK(chronotick_at_system_time(client, 0, NULL) == CHRONOTICK_ERROR_INVALID_ARGUMENT);
+    CHECK(chronotick_sigma_ns(NULL) == -1);
+    CHECK(chronotick_compare(NULL, NULL, NULL) == CHRONOTICK_ERROR_INVALID_ARGUMENT);
     CHECK(chronotick_client_status(client, NULL) == CHRONOTICK_ERROR_INVALID_ARGUMENT);
     CHECK(chronotick_wait_until(client, 0, 0, NULL) == CHRONOTICK_ERROR_INVALID_ARGUMENT);
     CHECK(chronotick_wait_until(client, INT64_MAX, -1, &waited) == CHRONOTICK_ERROR_INVALID_ARGUMENT);
@@ -221,6 +232,12 @@ static int64_t system_ns(void)
     struct timespec now;
     CHECK(timespec_get(&now, TIME_UTC) == TIME_UTC);
     return now.tv_sec * SECOND_NS + now.tv_nsec;
+}
+
+static int32_t cancel_after(void *context)
+{
+    int *calls_left = (int *)context;
+    return (*calls_left)-- == 0;
 }
 
 static void check_live_page(const char *page_path, int64_t offset_ns)
@@ -239,12 +256,43 @@ static void check_live_page(const char *page_path, int64_t offset_ns)
     CHECK(chronotick_client_status(client, &status) == CHRONOTICK_OK);
     CHECK(status == CHRONOTICK_STATUS_SYNCHRONIZED);
 
+    doing = "asking in other ways";
+    struct chronotick_reading other;
+    int64_t now_ns = 0;
+    chronotick_order order;
+    CHECK(chronotick_now_ns(client, &now_ns) == CHRONOTICK_OK && now_ns >= now.corrected_ns);
+    CHECK(chronotick_now_within(client, SECOND_NS, &other) == CHRONOTICK_OK && other.corrected_ns >= now_ns);
+    CHECK(chronotick_now_within(client, 1, &other) == CHRONOTICK_ERROR_UNTRUSTED && other.corrected_ns >= now_ns);
+    CHECK(chronotick_at(client, 10 * SECOND_NS, &other) == CHRONOTICK_OK);
+    CHECK(other.corrected_ns >= now.corrected_ns + 10 * SECOND_NS);
+    CHECK(other.latest_ns - other.corrected_ns > now.latest_ns - now.corrected_ns);
+    CHECK(chronotick_compare(&now, &other, &order) == CHRONOTICK_OK && order == CHRONOTICK_ORDER_BEFORE);
+    CHECK(chronotick_compare(&other, &now, &order) == CHRONOTICK_OK && order == CHRONOTICK_ORDER_AFTER);
+    CHECK(chronotick_compare(&now, &now, &order) == CHRONOTICK_OK && order == CHRONOTICK_ORDER_UNKNOWN);
+    CHECK(chronotick_at_system_time(client, now.system_ns, &other) == CHRONOTICK_OK);
+    CHECK(other.corrected_ns == now.corrected_ns && other.age_ns == now.age_ns);
+
     doing = "waiting";
     struct chronotick_waited waited;
     int64_t target = now.corrected_ns + SECOND_NS / 5;
     CHECK(chronotick_wait_until(client, target, SECOND_NS, &waited) == CHRONOTICK_OK);
     CHECK(waited.late_by_ns >= 0 && waited.reading.corrected_ns - target == waited.late_by_ns);
     CHECK(chronotick_wait_until(client, target - 1, 0, &waited) == CHRONOTICK_ERROR_ALREADY_PAST);
+
+    doing = "waiting, with a way out";
+    int calls_left = 2;
+    uint32_t reached = 2;
+    memset(&waited, 0, sizeof waited);
+    CHECK(chronotick_wait_until_or(client, INT64_MAX, 0, cancel_after, &calls_left, &waited, &reached) == CHRONOTICK_OK);
+    CHECK(reached == 0 && waited.reading.corrected_ns == 0 && calls_left == -1);
+    CHECK(chronotick_now_ns(client, &target) == CHRONOTICK_OK);
+    target += SECOND_NS / 5;
+    calls_left = -1;
+    CHECK(chronotick_wait_until_or(client, target, SECOND_NS, cancel_after, &calls_left, &waited, &reached) == CHRONOTICK_OK);
+    CHECK(reached == 1 && waited.reading.corrected_ns >= target);
+    CHECK(chronotick_wait_until_or(client, 0, 0, NULL, NULL, &waited, &reached) == CHRONOTICK_ERROR_INVALID_ARGUMENT);
+    CHECK(chronotick_wait_synchronized(client, 0, &other) == CHRONOTICK_OK && other.corrected_ns >= target);
+    CHECK(chronotick_wait_synchronized(client, -1, &other) == CHRONOTICK_ERROR_INVALID_ARGUMENT);
     CHECK(chronotick_client_close(client) == CHRONOTICK_OK);
 }
 

@@ -21,11 +21,12 @@ const SOURCES: [&str; 7] = [
 ];
 
 /// Rust's names and C's.
-const NAMES: [(&str, &str); 10] = [
+const NAMES: [(&str, &str); 11] = [
     ("ChronotickError", "chronotick_error"),
     ("ChronotickClient", "chronotick_client"),
     ("ChronotickReading", "chronotick_reading"),
     ("ChronotickWaited", "chronotick_waited"),
+    ("ChronotickOrder", "chronotick_order"),
     ("ChronotickClocks", "chronotick_clocks"),
     ("PageLayout", "chronotick_page"),
     ("Source", "chronotick_source"),

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal, final
 
+from chronotick.client import CorrectedTime
+
 __all__ = ["ERROR_CODES", "ClockPage", "Reading", "__version__", "evaluate"]
 
 __version__: str
@@ -24,6 +26,13 @@ class Reading:
     @property
     def max_error_ns(self) -> int | None:
         """Half the width of the bound, ns; None without a bound."""
+    @property
+    def age_ns(self) -> int:
+        """How old the correction is, ns."""
+    def before(self, other: Reading) -> bool:
+        """True when this moment was certainly before that of the other reading."""
+    def after(self, other: Reading) -> bool:
+        """True when this moment was certainly after that of the other reading."""
     @property
     def sigma_ns(self) -> int:
         """One standard deviation of the estimate, ns."""
@@ -59,13 +68,21 @@ class ClockPage:
     def now(self) -> Reading:
         """The time now, with its bound, sigma and status."""
     def now_ns(self) -> int:
-        """The corrected time now, Unix ns."""
+        """The corrected time now, Unix ns; an error where the clock is not usable."""
+    def now_within(self, max_error_ns: int) -> Reading:
+        """The time now, if it is known to within this many nanoseconds on each side."""
+    def at(self, from_now_ns: int) -> Reading:
+        """The reading for the moment this far away, ns, past (negative) or future."""
+    def at_system_time(self, system_ns: int) -> Reading:
+        """The reading for the moment at which the system clock showed this, Unix ns."""
+    def get_time(self) -> CorrectedTime:
+        """The time now in float seconds, as the old client gives it."""
     def status(self) -> str:
         """How far the clock can be trusted now."""
     def is_ready(self) -> bool:
         """True when the daemon has set both VALID and WARMUP_COMPLETE: how old clients judge it."""
-    def now_with_offset(self) -> tuple[Reading, float]:
-        """The time now, with the offset that the page holds."""
+    def wait_synchronized(self, timeout_ns: int) -> Reading:
+        """Blocks until the clock is synchronized or in holdover; returns the first such reading."""
     def wait_until_ns(self, target_ns: int, tolerance_ns: int) -> int:
         """Blocks until corrected time reaches the target; returns how late it woke, ns, never negative."""
 

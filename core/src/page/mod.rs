@@ -18,7 +18,7 @@ pub use codec::{PageError, Record};
 pub use layout::{AnchorClock, Flags, PAGE_SIZE, Source, Version, WORDS};
 pub use model::Model;
 pub use model_cell::ModelCell;
-pub use reading::{Clocks, Reading, Status};
+pub use reading::{Clocks, Reading, Sigma, Status};
 pub use seqlock::{PageCell, SnapshotError};
 #[cfg(feature = "writer")]
 pub use seqlock::{PageWriter, Repair};

@@ -119,25 +119,33 @@ pub struct Reading {
     pub system: Timestamp,
     /// The rate of the correction, s/s.
     pub drift_rate: f64,
-    pub(super) uncertainty: Sigma,
+    /// What [`sigma`](Self::sigma) is worked out from.
+    pub uncertainty: Sigma,
 }
 
 /// What one standard deviation is worked out from, when somebody asks for it.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct Sigma {
-    /// s.
-    pub(super) offset_uncertainty: f64,
-    /// s/s.
-    pub(super) drift_uncertainty: f64,
+pub struct Sigma {
+    /// s; one standard deviation at `prediction_time`.
+    pub offset_uncertainty: f64,
+    /// s/s; one standard deviation of the rate.
+    pub drift_uncertainty: f64,
     /// Since `prediction_time`.
-    pub(super) elapsed: Span,
+    pub elapsed: Span,
+}
+
+impl Sigma {
+    /// One standard deviation of the estimate.
+    pub fn span(&self) -> Span {
+        model::sigma(self)
+    }
 }
 
 impl Reading {
     /// One standard deviation of the estimate. Worked out at the call: its square root takes as long as the rest of
     /// the reading.
     pub fn sigma(&self) -> Span {
-        model::sigma(&self.uncertainty)
+        self.uncertainty.span()
     }
 
     /// How old the correction is: time on the page's anchor clock since its `prediction_time`.
