@@ -6,11 +6,14 @@ use crate::os_clock::OsClocks;
 use chronotick_core::page::{Model, ModelCell, PageCell, Reading, Record, Status, WORDS};
 use chronotick_core::{Span, TimeBound, Timestamp};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Mutex, TryLockError};
 
 /// A page that was replaced is looked for at most this often.
 const REATTACH_EVERY: Span = Span::from_ms(100);
+
+/// How many turns a reader waits for another thread that maps a page anew: far more than the system call takes.
+const REMAP_PATIENCE: u32 = 10_000;
 
 /// Reads the clock page. Share one among all threads.
 #[derive(Debug)]
@@ -21,7 +24,8 @@ pub struct Client {
     kept: Mutex<Kept>,
     /// CLOCK_BOOTTIME ns of the last look for a replaced page.
     looked_ns: AtomicU64,
-    /// How often another object was mapped. Changed under the lock of `kept`: a snapshot of an earlier one is not kept.
+    /// Twice the number of times that another object was mapped, odd while that is under way. Changed under the lock of
+    /// `kept`: a snapshot of an earlier object is not kept.
     remaps: AtomicU64,
 }
 
@@ -157,29 +161,54 @@ impl Client {
 
     /// A snapshot decoded anew and kept, or the last one where the writer died in the middle.
     fn decode(&self) -> Result<(Record, Model), ReadError> {
-        // Acquire: a snapshot that follows is of the object mapped at this count, or of a later one.
-        let remaps = self.remaps.load(Ordering::Acquire);
-        match self.mapping.cell().snapshot(PageCell::RETRY_BUDGET) {
-            Ok(words) => {
-                let record = Record::from_words(&words)?;
-                let model = record.model();
-                // Whoever finds the lock taken need not wait: the other thread keeps as good a snapshot.
-                if let Ok(mut kept) = self.kept.try_lock()
-                    && self.remaps.load(Ordering::Relaxed) == remaps
-                {
-                    kept.last_good = Some(words);
-                    self.cache.put(&words, &record, model);
-                }
-                Ok((record, model))
+        let Some((words, remaps)) = self.snapshot_of_one_object() else {
+            self.reattach();
+            // The last good snapshot ages by itself: its status turns expired at its valid_until.
+            let record = Record::from_words(&self.last_good().ok_or(ReadError::WriterDied)?)?;
+            return Ok((record, record.model()));
+        };
+        let record = Record::from_words(&words)?;
+        let model = record.model();
+        // Whoever finds the lock taken need not wait: the other thread keeps as good a snapshot.
+        if let Ok(mut kept) = self.kept.try_lock()
+            && self.remaps.load(Ordering::Relaxed) == remaps
+        {
+            kept.last_good = Some(words);
+            self.cache.put(&words, &record, model);
+        }
+        Ok((record, model))
+    }
+
+    /// A whole snapshot with the count of remaps it belongs to. One that straddles a remap could mix two objects whose
+    /// sequences happen to be the same, so it is taken again.
+    fn snapshot_of_one_object(&self) -> Option<([u64; WORDS], u64)> {
+        for _ in 0..REMAP_PATIENCE {
+            // Acquire: the snapshot that follows is of the object mapped at this count, or of a later one.
+            let before = self.remaps.load(Ordering::Acquire);
+            if before & 1 == 1 {
+                std::hint::spin_loop();
+                continue;
             }
-            Err(_) => {
-                self.reattach();
-                // The last good snapshot ages by itself: its status turns expired at its valid_until.
-                let last_good = self.kept.lock().unwrap_or_else(PoisonError::into_inner).last_good;
-                let record = Record::from_words(&last_good.ok_or(ReadError::WriterDied)?)?;
-                Ok((record, record.model()))
+            let words = self.mapping.cell().snapshot(PageCell::RETRY_BUDGET).ok()?;
+            // Pairs with the AcqRel increment ahead of the remap: a word of the new object is seen only after it.
+            fence(Ordering::Acquire);
+            if self.remaps.load(Ordering::Relaxed) == before {
+                return Some((words, before));
             }
         }
+        None
+    }
+
+    /// The last good snapshot, if the lock on it can be had without waiting for long.
+    fn last_good(&self) -> Option<[u64; WORDS]> {
+        (0..REMAP_PATIENCE).find_map(|_| match self.kept.try_lock() {
+            Ok(kept) => Some(kept.last_good),
+            Err(TryLockError::Poisoned(kept)) => Some(kept.into_inner().last_good),
+            Err(TryLockError::WouldBlock) => {
+                std::hint::spin_loop();
+                None
+            }
+        })?
     }
 
     /// Looks whether another object has the page's name, and maps it if so. True when it did.
@@ -198,10 +227,13 @@ impl Client {
         }
         // Before the new page can be seen: its stamp may be the one that the cache has from the old page.
         self.cache.clear();
-        match self.mapping.remap() {
+        // Odd while it lasts: a snapshot that is under way meanwhile is taken again.
+        self.remaps.fetch_add(1, Ordering::AcqRel);
+        let remapped = self.mapping.remap();
+        self.remaps.fetch_add(1, Ordering::Release);
+        match remapped {
             Ok(new) => {
                 kept.identity = new;
-                self.remaps.fetch_add(1, Ordering::Release);
                 true
             }
             // The old page stays mapped; its status already says that it cannot be trusted.
