@@ -1,12 +1,15 @@
 # The commands of this repository; `make` alone lists them. Each works alone on a fresh machine (Debian with Rust, Go,
 # Python 3.11, Node 20 and gcc; root or sudo for apt).
-.PHONY: help run demo test check fmt gen bench clean
+.PHONY: help run demo test check fmt gen bench clean c python node
 
 help:
 	@echo 'make run     build, start the clock daemon and the timer service, say where things are'
 	@echo 'make demo    the whole thread on this machine: a lying NTP server, a timer, kill -9, the webhook on time'
 	@echo 'make test    install what is needed and run every test'
 	@echo 'make check   the fast check: format, lints, generated files, unit tests'
+	@echo 'make c       the C library, target/release/libchronotick_ffi.a and .so'
+	@echo 'make python  the Python package, installed in build/venv'
+	@echo 'make node    the npm package, built in bindings-node'
 	@echo 'make gen     write the generated files'
 	@echo 'make bench   every benchmark as a table'
 
@@ -23,6 +26,17 @@ test:
 
 check:
 	python3 scripts/test.py --check
+
+c:
+	cargo build --release --package chronotick-ffi
+
+python:
+	test -x build/venv/bin/python || python3 -m venv build/venv
+	build/venv/bin/pip install --quiet -r bindings-python/requirements-dev.txt
+	cd bindings-python && VIRTUAL_ENV=$(CURDIR)/build/venv ../build/venv/bin/maturin develop --release --quiet
+
+node:
+	cd bindings-node && npm ci --no-audit --no-fund && npm run --silent build
 
 fmt:
 	cargo fmt

@@ -145,10 +145,26 @@ def loom(stages):
 def miri(stages):
     probe = subprocess.run(["cargo", "+nightly", "miri", "--version"], capture_output=True, cwd=ROOT)
     if probe.returncode:
-        stages.skip("Miri", "no nightly toolchain with miri here")
+        stages.skip("Miri", "not here (rustup component add --toolchain nightly miri rust-src)")
         return
-    stages.run("miri", ["cargo", "+nightly", "miri", "test", "--package", "chronotick-core", "--lib", "--features", "writer",
-                        "--target-dir", TARGET / "miri", "page::seqlock"])
+    # Every seed is another run of the threads. libm's square root is inline assembly, which Miri cannot run.
+    command = ["cargo", "+nightly", "miri", "test", "--package", "chronotick-core", "--target-dir", TARGET / "miri",
+               "--features", "writer,libm/force-soft-floats"]
+    stages.run("miri, threads", [*command, "--test", "seqlock_threads"], env={"MIRIFLAGS": "-Zmiri-many-seeds=0..32"},
+               counts=False)
+    stages.run("miri, unit tests", [*command, "--lib", "--", "page::", "bound::"],
+               env={"PROPTEST_CASES": "8", "MIRIFLAGS": "-Zmiri-disable-isolation"})
+
+
+def fuzz(stages):
+    if subprocess.run(["cargo", "+nightly", "fuzz", "--version"], capture_output=True, cwd=ROOT).returncode:
+        stages.skip("fuzzing", "no nightly toolchain with cargo-fuzz here; the corpus was replayed by other tests")
+        return
+    for target in ("page", "duration", "ntp_packet"):
+        found = ROOT / "fuzz" / "found" / target
+        found.mkdir(parents=True, exist_ok=True)
+        stages.run(f"fuzz {target}", ["cargo", "+nightly", "fuzz", "run", target, found, f"corpus/{target}", "--",
+                                      "-max_total_time=10", "-verbosity=0"], cwd=ROOT / "fuzz", counts=False)
 
 
 def go(stages):
@@ -177,7 +193,7 @@ def node(stages):
 def e2e(stages):
     stages.run("programs", ["cargo", "build", "--package", "chronotick-daemon", "--package", "minoots"], counts=False)
     # One at a time: these tests watch the clock, and two cores are soon busy.
-    stages.run("e2e", ["cargo", "test", "--package", "e2e", "--", "--test-threads=1"])
+    stages.run("e2e", ["cargo", "test", "--package", "e2e", "--", "--test-threads=1", "--show-output"])
 
 
 def conformance(stages):
@@ -203,7 +219,7 @@ def unit(stages):
     )
 
 
-ALL = [install, lint, rust, loom, miri, go, python, node, e2e]
+ALL = [install, lint, rust, loom, miri, fuzz, go, python, node, e2e]
 CHECK = [lint, unit]
 
 

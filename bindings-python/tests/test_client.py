@@ -293,6 +293,15 @@ def test_a_wait_lets_other_threads_run(page_file, during_the_wait):
         clock.wait_until_ns(target_ns)
 
 
+@pytest.fixture
+def ctrl_c_raises():
+    """A shell starts background jobs with SIGINT ignored, and Python then leaves it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_raises")
 def test_a_signal_ends_a_wait(page_file, during_the_wait):
     clock = ChronoTickClient(page_file(live_page(valid_for_s=30)))
     target_ns = clock.now_ns() + 3600 * SECOND_NS

@@ -141,8 +141,10 @@ impl Client {
             let model = self.model()?;
             Ok(model.read_at(model.elapsed(&OsClocks)?))
         };
-        let reading = read()?;
-        if !reading.status.is_usable() && self.reattach() { read() } else { Ok(reading) }
+        let reading = read();
+        // A page that cannot be read at all may have been replaced as well as one that cannot be trusted.
+        let usable = reading.as_ref().is_ok_and(|r| r.status.is_usable());
+        if !usable && self.reattach() { read() } else { reading }
     }
 
     fn model(&self) -> Result<Model, ReadError> {
@@ -238,6 +240,64 @@ mod tests {
         );
         assert_eq!(reading.status, Status::Synchronized);
         assert!(client.bounds().unwrap().contains(crate::os_clock::realtime() + shift));
+    }
+
+    #[test]
+    fn a_page_on_the_counter_tells_the_same_time() {
+        use crate::{counter, os_clock::boottime};
+        use chronotick_core::page::AnchorClock;
+        let (Some(first_ticks), first) = (counter::read(), boottime()) else {
+            println!("skipped: no counter is known on this processor");
+            return;
+        };
+        while boottime() - first < Span::from_ms(20) {}
+        let (ticks, now) = (counter::read().unwrap(), boottime());
+        let ns_per_tick = (now - first).as_ns() as f64 / (ticks - first_ticks) as f64;
+        let shift = (0..16).find(|&shift| ns_per_tick < f64::from(1 << shift)).unwrap();
+        let on_boottime = synchronized(0.25);
+        let back = (now.as_ns() - on_boottime.anchor) as f64 / ns_per_tick;
+        let on_counter = Record {
+            anchor_clock: AnchorClock::Counter { shift },
+            anchor_rate: (ns_per_tick * f64::from(1 << 16) * f64::from(1 << (16 - shift))) as u32,
+            anchor: ticks - back as i64,
+            ..on_boottime
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let client = Client::attach_named(Some(&page(dir.path(), &on_counter.to_bytes()))).unwrap();
+        // The first reading decodes, the others are warm.
+        for _ in 0..3 {
+            let before = crate::os_clock::realtime();
+            let reading = client.now_fenced().unwrap();
+            let after = crate::os_clock::realtime();
+            // The rate was measured over 20 ms, and may be wrong over a second by what a preemption costs.
+            let room = Span::from_ms(500);
+            let corrected = reading.corrected - Span::from_ms(250);
+            assert!(corrected >= before - room && corrected <= after + room);
+            assert_eq!(reading.status, Status::Synchronized);
+        }
+        assert!(client.now_ns().is_ok());
+    }
+
+    #[test]
+    fn the_reading_that_a_caller_wants() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Client::attach_named(Some(&page(dir.path(), &synchronized(1.5).to_bytes()))).unwrap();
+        let refused = client.now_within(Span::from_us(10)).unwrap_err();
+        assert!(matches!(refused, ReadError::TooUncertain { .. }), "{refused}");
+        assert!(refused.to_string().starts_with("the time is known to within 1"), "{refused}");
+        assert!(client.now_within(Span::from_secs(1)).is_ok());
+        let now = client.now().unwrap();
+        let later = client.at(Span::from_secs(30)).unwrap();
+        assert!(later.max_error() > now.max_error() && later.status == Status::Synchronized);
+        assert_eq!((later.ordered(&now), later.after(now.corrected)), (chronotick_core::Order::After, true));
+        assert!(client.at(Span::from_secs(-3_600)).unwrap().before(now.corrected));
+        assert_eq!(client.at(Span::from_secs(3_600)).unwrap().status, Status::Expired);
+        let logged = client.at_system_time(now.system).unwrap();
+        assert_eq!((logged.corrected, logged.bound), (now.corrected, now.bound));
+        let dir = tempfile::tempdir().unwrap();
+        let stopped = Record { flags: Flags(0), ..synchronized(0.0) };
+        let client = Client::attach_named(Some(&page(dir.path(), &stopped.to_bytes()))).unwrap();
+        assert_eq!(client.now_ns(), Err(ReadError::Untrusted { status: Status::Expired }));
     }
 
     #[test]

@@ -141,7 +141,7 @@ pub enum AttachError {
         what: &'static str,
     },
     /// The object has another size.
-    #[error("{} is {size} bytes long, a clock page is 128: it was truncated or is not a clock page; restart chronotick-daemon", path.display())]
+    #[error("{} is {size} bytes long, a clock page is 128: it was truncated or is not a clock page; remove it, then start chronotick-daemon", path.display())]
     WrongSize {
         /// Where.
         path: PathBuf,

@@ -183,7 +183,8 @@ impl Record {
             last_ntp_sync: f(11),
             daemon_uptime: f(12),
             total_corrections: low(13),
-            max_error: f32::from_bits(high(13)),
+            // An old page keeps these bytes reserved: whatever stands there is not a bound.
+            max_error: if anchored { f32::from_bits(high(13)) } else { 0.0 },
             average_latency_ms: f32::from_bits(low(14)),
             anchor_rate: if anchored { high(14) } else { 0 },
             anchor: if anchored { w[15] as i64 } else { 0 },
@@ -209,8 +210,6 @@ impl Record {
     fn numbers(&self) -> [Number; 13] {
         let within = |field, value: f64, limit: f64| Number { field, value, min: -limit, max: limit };
         let size = |field, value: f64| Number { field, value, min: 0.0, max: MAX_SECONDS };
-        // An old page keeps its bytes 108 to 111 reserved: whatever stands there is not a bound.
-        let max_error = if self.version == Version::Legacy { 0.0 } else { f64::from(self.max_error) };
         [
             within("corrected_timestamp", self.corrected_timestamp, MAX_SECONDS),
             within("system_timestamp", self.system_timestamp, MAX_SECONDS),
@@ -223,7 +222,7 @@ impl Record {
             within("confidence", f64::from(self.confidence), MAX_SECONDS),
             within("last_ntp_sync", self.last_ntp_sync, MAX_SECONDS),
             within("daemon_uptime", self.daemon_uptime, MAX_SECONDS),
-            size("max_error", max_error),
+            size("max_error", f64::from(self.max_error)),
             within("average_latency_ms", f64::from(self.average_latency_ms), f64::MAX),
         ]
     }

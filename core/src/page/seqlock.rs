@@ -101,7 +101,8 @@ impl PageCell {
         let times_set = [0, 1, 6, 7].into_iter().all(|i| second[i] != 0);
         let valid = second[9] as u32 & Flags::VALID != 0;
         let counted = second[SEQUENCE_WORD] >> 32 != 0 && second[12] != 0;
-        let never_measured = second[9] == 0 && second[SEQUENCE_WORD] == 0 && second[12] == 0;
+        // Without the correction: a writer that was stopped in the middle of a write has the times in place as well.
+        let never_measured = [2, 3, SEQUENCE_WORD, 9, 12].into_iter().all(|i| second[i] == 0);
         if times_set && ((valid && counted) || never_measured) {
             Ok(second)
         } else {
@@ -169,6 +170,8 @@ pub struct PageWriter<'a> {
     cell: &'a PageCell,
     /// The last even sequence that was published.
     sequence: u32,
+    /// The page has the magic of version 2.
+    marked: bool,
 }
 
 #[cfg(feature = "writer")]
@@ -180,7 +183,7 @@ impl<'a> PageWriter<'a> {
         let v2 = is_v2(cell.words[MAGIC_WORD].load(Ordering::Relaxed));
         let repair = if v2 && sequence & 1 == 1 { Repair::TornWrite { sequence } } else { Repair::Clean };
         // An odd number is rounded down: the next write begins with the same odd number and ends even.
-        (Self { cell, sequence: sequence & !1 }, repair)
+        (Self { cell, sequence: sequence & !1, marked: v2 }, repair)
     }
 
     /// The sequence of the last publish.
@@ -199,8 +202,26 @@ impl<'a> PageWriter<'a> {
             n => n,
         };
         words[SEQUENCE_WORD] = u64::from(even) << 32 | confidence;
+        if !self.marked {
+            self.mark(odd, words[MAGIC_WORD]);
+        }
         store_once::<WORDS, SEQUENCE_WORD>(&self.cell.words, odd, &words);
         self.sequence = even;
+    }
+
+    /// Turns an old page into one of version 2 that is being written. Readers of an old page go by its content alone:
+    /// without this, one that stops halfway through the first write would look whole to them.
+    #[cold]
+    fn mark(&mut self, odd: u32, magic: u64) {
+        // The confidence in the lower half stays: to readers of the old page it is still a part of it.
+        let old = self.cell.words[SEQUENCE_WORD].load(Ordering::Relaxed);
+        self.cell.words[SEQUENCE_WORD].store(u64::from(odd) << 32 | old & 0xffff_ffff, Ordering::Relaxed);
+        // Pairs with the reader's Acquire fence: whoever takes the page for version 2 sees that it is being written.
+        fence(Ordering::Release);
+        self.cell.words[MAGIC_WORD].store(magic, Ordering::Relaxed);
+        // The Release fence of the write that follows does the same for readers of an old page: one that has seen any
+        // later word sees the magic when it reads for the second time.
+        self.marked = true;
     }
 }
 
@@ -272,6 +293,10 @@ mod tests {
                 "word {zeroed}"
             );
         }
+        // A writer that was stopped after its times and its correction, before its counters.
+        let half =
+            Record { sequence: 0, flags: Flags(0), daemon_uptime: 0.0, offset_correction: 0.25, ..old };
+        assert_eq!(PageCell::from_words(half.to_words()).snapshot(3), Err(SnapshotError::Contended));
         assert!(PageCell::default().snapshot(3).is_err(), "an all-zero page");
     }
 }

@@ -56,6 +56,10 @@ pub struct TimerInstance {
     pub due_ns: i64,
     /// When it fired.
     pub fired_ns: Option<i64>,
+    /// Which clock said so.
+    pub fired_clock: Option<ClockSource>,
+    /// Half the width of that clock's bound at the fire; `None` where it had none.
+    pub fired_max_error_ns: Option<i64>,
     /// Fired minus due.
     pub lateness_ns: Option<i64>,
     /// When it completed, failed or was cancelled.

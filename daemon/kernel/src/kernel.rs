@@ -316,6 +316,8 @@ impl Kernel {
                 created_clock: record.clock,
                 due_ns: *due_ns,
                 fired_ns: None,
+                fired_clock: None,
+                fired_max_error_ns: None,
                 lateness_ns: None,
                 ended_ns: None,
                 cancel_reason: None,
@@ -341,9 +343,11 @@ impl Kernel {
                 timer.ended_ns = Some(record.at_ns);
                 timer.cancel_reason.clone_from(reason);
             }
-            Event::Firing { lateness_ns, .. } => {
+            Event::Firing { lateness_ns, max_error_ns, .. } => {
                 timer.state = TimerState::Firing;
                 timer.fired_ns = Some(record.at_ns);
+                timer.fired_clock = Some(record.clock);
+                timer.fired_max_error_ns = *max_error_ns;
                 timer.lateness_ns = Some(*lateness_ns);
             }
             Event::Completed { results, .. } | Event::Failed { results, .. } => {

@@ -2,7 +2,7 @@
 
 use crate::engine::FireOrder;
 use chronotick_core::Span;
-use minoots_kernel::{ActionResult, Event, EventRecord, ScheduleSpec, TimerInstance};
+use minoots_kernel::{ActionResult, ClockSource, Event, EventRecord, ScheduleSpec, TimerInstance};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -175,6 +175,15 @@ struct WebhookView<'a> {
     due_at: String,
     fired_at: Option<String>,
     lateness_ns: Option<i64>,
+    clock: FiredClockView,
+}
+
+/// The clock that a fire was judged by.
+#[derive(Serialize)]
+struct FiredClockView {
+    source: Option<&'static str>,
+    /// Half the width of its bound; `null` where it had none.
+    max_error_ns: Option<i64>,
 }
 
 /// The body of a webhook whose action gives none.
@@ -186,6 +195,10 @@ pub fn fired_webhook(order: &FireOrder) -> String {
         due_at: rfc3339(order.firing.nominal_ns),
         fired_at: order.timer.fired_ns.map(rfc3339),
         lateness_ns: order.timer.lateness_ns,
+        clock: FiredClockView {
+            source: order.timer.fired_clock.map(ClockSource::as_str),
+            max_error_ns: order.timer.fired_max_error_ns,
+        },
     })
 }
 

@@ -119,7 +119,7 @@ async fn a_full_disk_refuses_changes_keeps_fires_waiting_and_ends() {
     let refused = engine.handle.create(definition("x", Span::ZERO)).await;
     let error = refused.expect_err("it was acknowledged").to_string();
     assert!(error.contains("no room to store the timer in memory"), "{error}");
-    assert!(!engine.handle.status().await.unwrap().accepts_changes);
+    assert!(!engine.handle.status().await.unwrap().accepts_changes());
     // What is durable is still shown, and answers that need no event are given.
     let timer = engine.handle.get(TenantId::default(), due).await.unwrap();
     assert_eq!(timer.state, TimerState::Scheduled);
@@ -133,7 +133,7 @@ async fn a_full_disk_refuses_changes_keeps_fires_waiting_and_ends() {
     let orders = engine.fires.recv().await.unwrap();
     assert_eq!(orders[0].timer.id, due);
     engine.handle.create(definition("y", Span::from_secs(100))).await.unwrap();
-    assert!(engine.handle.status().await.unwrap().accepts_changes);
+    assert!(engine.handle.status().await.unwrap().accepts_changes());
     stop(engine);
 }
 

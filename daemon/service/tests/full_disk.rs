@@ -101,7 +101,7 @@ async fn a_full_disk_refuses_and_room_resumes() {
     assert!(matches!(refusal, EngineError::StoreFull { .. }), "{refusal:?}");
     let data = disk.path().join("data").display().to_string();
     assert!(refusal.to_string().contains(&data), "{refusal}");
-    assert!(!engine.handle.status().await.unwrap().accepts_changes);
+    assert!(!engine.handle.status().await.unwrap().accepts_changes());
 
     // Even a restart works on the full disk, and finds exactly what was acknowledged.
     engine.handle.shutdown();

@@ -29,11 +29,19 @@ impl ClockDaemon {
     /// # Panics
     /// When it does not become ready.
     pub fn start(directory: &Path, servers: &[String], extra: &str) -> Self {
+        Self::start_at(&directory.join("page"), directory, servers, extra)
+    }
+
+    /// The same with its page at `page`, and its configuration in `directory`.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn start_at(page: &Path, directory: &Path, servers: &[String], extra: &str) -> Self {
         let config = directory.join("chronotick.toml");
         let pace = if extra.contains("poll") { "" } else { "min_poll_s = 1\nmax_poll_s = 1\n" };
         std::fs::write(&config, format!("log_level = 'debug'\n{pace}{extra}\n"))
             .expect("a writable directory");
-        let page = directory.join("page");
+        let page = page.to_owned();
         let mut command = Command::new(bin("chronotick-daemon"));
         command.arg("run").arg("--config").arg(&config).arg("--shm").arg(&page);
         for server in servers {

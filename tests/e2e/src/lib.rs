@@ -1,12 +1,20 @@
-//! Real processes for end-to-end tests and the demo: our programs, and an NTP server that lies.
+//! Real processes for end-to-end tests and the demo: our programs, an NTP server that lies, a receiver of webhooks.
 #![forbid(unsafe_code)]
 
 mod binaries;
 pub mod clock_daemon;
+pub mod http;
 pub mod ntp_liar;
 pub mod patience;
+pub mod random;
+pub mod timer_service;
+pub mod webhook_sink;
 
-pub use binaries::bin;
+pub use binaries::{bin, build, build_directory, repository};
 pub use clock_daemon::ClockDaemon;
+pub use http::Http;
 pub use ntp_liar::{Behaviour, LiarConfig, NtpLiar};
 pub use patience::{eventually, pause};
+pub use random::Random;
+pub use timer_service::TimerService;
+pub use webhook_sink::WebhookSink;

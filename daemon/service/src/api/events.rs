@@ -1,7 +1,7 @@
 //! The live stream of events as server-sent events.
 
 use super::error::{ApiError, INVALID_QUERY};
-use super::rest::{parameters, unknown_parameter};
+use super::query::{parameters, unknown_parameter};
 use super::{App, feed};
 use crate::render;
 use axum::extract::{RawQuery, State};

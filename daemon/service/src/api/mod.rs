@@ -7,6 +7,7 @@ pub mod grpc;
 mod body;
 mod definition;
 mod events;
+mod query;
 mod rest;
 
 use crate::actions::Connectors;

@@ -1,8 +1,8 @@
 //! The REST routes.
 
-use super::error::{ApiError, INTERNAL, INVALID_QUERY, STORE_FULL, no_such_timer};
-use super::{App, PAGE_DEFAULT, PAGE_MAX, body, definition, events};
-use crate::engine::ListQuery;
+use super::error::{ApiError, INTERNAL, no_such_timer};
+use super::query::{list_query, parameters, refuse_parameters, unknown_parameter};
+use super::{App, body, definition, events};
 use crate::render::{self, TimerView};
 use crate::telemetry;
 use axum::Router;
@@ -11,7 +11,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use minoots_kernel::{TenantId, TimerId, TimerInstance, TimerState};
+use minoots_kernel::{TenantId, TimerId, TimerInstance};
 use serde::Serialize;
 use serde_json::json;
 
@@ -74,52 +74,15 @@ async fn list(State(app): State<App>, query: RawQuery) -> Result<Response, ApiEr
     Ok(json_answer(StatusCode::OK, render::to_text(&view)))
 }
 
-fn list_query(query: &RawQuery) -> Result<ListQuery, ApiError> {
-    let refuse = |detail: String| ApiError::new(&INVALID_QUERY, detail);
-    let mut list = ListQuery { limit: PAGE_DEFAULT, ..ListQuery::default() };
-    for (name, value) in parameters(query) {
-        match name.as_str() {
-            "state" => {
-                list.state = Some(parse_state(&value).ok_or_else(|| {
-                    refuse(format!(
-                        "state is {value:?}: use scheduled, firing, completed, failed or cancelled"
-                    ))
-                })?);
-            }
-            "label" => {
-                let (key, value) = value
-                    .split_once(':')
-                    .ok_or_else(|| refuse(format!("label is {value:?}: write it as key:value")))?;
-                list.labels.push((key.to_string(), value.to_string()));
-            }
-            "limit" => {
-                list.limit = value.parse().ok().filter(|n| (1..=PAGE_MAX).contains(n)).ok_or_else(|| {
-                    refuse(format!("limit is {value:?}: give a number from 1 to {PAGE_MAX}"))
-                })?;
-            }
-            "cursor" => {
-                list.after = Some(TimerId::parse(&value).ok_or_else(|| {
-                    refuse(format!("cursor is {value:?}: give the next_cursor of the page before"))
-                })?);
-            }
-            _ => return Err(unknown_parameter(&name, "state, label, limit, cursor")),
-        }
-    }
-    Ok(list)
-}
-
 async fn healthz() -> Response {
     json_answer(StatusCode::OK, json!({"status": "ok"}).to_string())
 }
 
 async fn readyz(State(app): State<App>) -> Result<Response, ApiError> {
-    if app.engine.status().await?.accepts_changes {
-        return Ok(json_answer(StatusCode::OK, json!({"status": "ready"}).to_string()));
+    match app.engine.status().await?.refusal {
+        None => Ok(json_answer(StatusCode::OK, json!({"status": "ready"}).to_string())),
+        Some(refusal) => Err(refusal.into()),
     }
-    Err(ApiError::new(
-        &STORE_FULL,
-        "the store takes no changes, since the disk is full or has failed: free some space, or see the log",
-    ))
 }
 
 async fn status(State(app): State<App>) -> Result<Response, ApiError> {
@@ -133,7 +96,7 @@ async fn status(State(app): State<App>) -> Result<Response, ApiError> {
         },
         "timers": {"scheduled": s.scheduled, "firing": s.firing},
         "last_sequence": s.last_sequence,
-        "accepts_changes": s.accepts_changes,
+        "accepts_changes": s.accepts_changes(),
     });
     Ok(json_answer(StatusCode::OK, view.to_string()))
 }
@@ -149,37 +112,6 @@ async fn metrics(State(app): State<App>) -> Result<Response, ApiError> {
 
 fn parse_id(text: &str) -> Result<TimerId, ApiError> {
     TimerId::parse(text).ok_or_else(|| no_such_timer(text))
-}
-
-/// The state that a word names.
-fn parse_state(word: &str) -> Option<TimerState> {
-    const STATES: [TimerState; 5] = [
-        TimerState::Scheduled,
-        TimerState::Firing,
-        TimerState::Completed,
-        TimerState::Failed,
-        TimerState::Cancelled,
-    ];
-    STATES.into_iter().find(|s| s.as_str() == word)
-}
-
-pub(super) fn parameters(query: &RawQuery) -> impl Iterator<Item = (String, String)> + '_ {
-    form_urlencoded::parse(query.0.as_deref().unwrap_or_default().as_bytes()).into_owned()
-}
-
-/// A misspelt parameter that was passed over would give a wrong answer.
-pub(super) fn unknown_parameter(name: &str, known: &str) -> ApiError {
-    ApiError::new(
-        &INVALID_QUERY,
-        format!("the query parameter {name:?} is not known: this path knows {known}"),
-    )
-}
-
-fn refuse_parameters(query: &RawQuery) -> Result<(), ApiError> {
-    match parameters(query).next() {
-        Some((name, _)) => Err(unknown_parameter(&name, "none")),
-        None => Ok(()),
-    }
 }
 
 fn timer_json(status: StatusCode, timer: &TimerInstance) -> Response {

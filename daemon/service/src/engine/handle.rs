@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Why a request was not carried out. What was refused has changed nothing.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum EngineError {
     /// The kernel refused it.
     #[error(transparent)]
@@ -90,8 +90,15 @@ pub struct EngineStatus {
     pub firing: u64,
     /// The last durable event.
     pub last_sequence: u64,
+    /// Why changes are refused, while the disk is full or after it has failed.
+    pub refusal: Option<EngineError>,
+}
+
+impl EngineStatus {
     /// False while the disk is full or has failed.
-    pub accepts_changes: bool,
+    pub fn accepts_changes(&self) -> bool {
+        self.refusal.is_none()
+    }
 }
 
 /// What the kernel thread receives. Replies go out after the events are durable.

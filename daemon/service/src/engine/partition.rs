@@ -259,7 +259,7 @@ impl Partition {
             scheduled: self.kernel.scheduled_count() as u64,
             firing: self.kernel.firing().len() as u64,
             last_sequence: self.kernel.last_sequence(),
-            accepts_changes: matches!(self.health, Health::Sound),
+            refusal: (!matches!(self.health, Health::Sound)).then(self.refusal()),
         }
     }
 }

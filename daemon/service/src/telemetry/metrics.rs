@@ -141,7 +141,7 @@ impl Metrics {
             self.scheduled.set(status.scheduled as i64);
             self.firing.set(status.firing as i64);
             self.last_sequence.set(status.last_sequence as i64);
-            self.accepts_changes.set(status.accepts_changes.into());
+            self.accepts_changes.set(status.accepts_changes().into());
             for source in [ClockSource::Page, ClockSource::PageHoldover, ClockSource::Os] {
                 let labels = SourceLabels { source: source.as_str() };
                 self.clock_source.get_or_create(&labels).set((source == status.clock).into());

@@ -193,7 +193,7 @@ async fn a_full_store_refuses_then_takes_up_again() {
     let refused = service.post(body).await;
     check(&refused, 503, "store_full", "free some space");
     assert_eq!(refused.headers["retry-after"], "5");
-    check(&service.get("/readyz").await, 503, "store_full", "takes no changes");
+    check(&service.get("/readyz").await, 503, "store_full", "free some space");
     assert_eq!(service.get("/healthz").await.status, 200);
     assert_eq!(service.get("/v1/status").await.json()["accepts_changes"], false);
     assert_eq!(service.get("/v1/timers").await.json()["timers"], json!([]));
@@ -204,6 +204,6 @@ async fn a_full_store_refuses_then_takes_up_again() {
     assert_eq!(service.post(body).await.status, 201);
     log.set_fault(MemoryFault::Broken);
     check(&service.post(body).await, 503, "store_failed", "restarted");
-    check(&service.get("/readyz").await, 503, "store_full", "has failed");
+    check(&service.get("/readyz").await, 503, "store_failed", "restarted");
     service.stop().await;
 }

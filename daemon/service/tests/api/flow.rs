@@ -46,6 +46,11 @@ async fn a_timer_fires_into_a_webhook_once_and_the_stream_tells_it_in_order() {
     assert_eq!(body["type"], "timer.fired");
     assert_eq!(body["due_at"], timer["due_at"]);
     assert!(body["lateness_ns"].as_i64().unwrap() >= 0, "{body}");
+    assert_eq!(
+        body["clock"],
+        json!({"source": "os", "max_error_ns": null}),
+        "this service has no clock page"
+    );
     assert_eq!(body["timer"]["metadata"], json!({"cups": 2}));
     assert_eq!(body["timer"].get("actions"), None, "another action's parameters are not this receiver's");
 
