@@ -1,8 +1,9 @@
 """Measures readings of the clock page against Python's own clock calls, in paired batches on one core.
 
-    python read.py PAGE
+    python read.py PAGE [ENDING]
 
-Prints one JSON line for each figure. The package is the one that this interpreter imports: build it in release. The old
+Prints one JSON line for each figure; ENDING is put behind their names. The package is the one that this interpreter imports:
+`scripts/bench-read.sh python` makes one, in release, and the page. The old
 Python client, which is not needed for this, is stood in for by what it did at each reading: copy the mapped bytes, unpack
 all fields into a named tuple, then its arithmetic on floats.
 """
@@ -22,6 +23,9 @@ from chronotick import ChronoTickClient
 BATCHES = 201
 CALLS = 2000
 INTERPRETERS = 9
+# In place of an ending: only the pair with the old client, for the interpreter that asked.
+OLD_CLIENT = "--old-client"
+ENDING = sys.argv[2] if len(sys.argv) > 2 else ""
 
 
 class OldRecord(NamedTuple):
@@ -111,7 +115,7 @@ def paired(subject, baseline, batches=BATCHES):
 
 def show(name, baseline_name, value, baseline_value, ratio):
     figure = {
-        "name": name,
+        "name": name + ENDING,
         "value": round(value, 2),
         "unit": "ns",
         "baseline": baseline_name,
@@ -128,21 +132,20 @@ def compare(name, subject, baseline_name, baseline):
 def against_the_old_client(path):
     """Medians over several interpreters: the old client's time differs by a factor of two from one process to the next,
     with where its many short-lived objects come to lie."""
-    command = [sys.executable, __file__, path, "--old-client"]
+    command = [sys.executable, __file__, path, OLD_CLIENT]
     runs = [json.loads(subprocess.check_output(command)) for _ in range(INTERPRETERS)]
     return [statistics.median(column) for column in zip(*runs, strict=True)]
 
 
 def main():
-    arguments = sys.argv[1:]
-    if len(arguments) not in (1, 2) or arguments[1:] not in ([], ["--old-client"]):
-        sys.exit("usage: read.py PAGE")
-    path = arguments[0]
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: read.py PAGE [ENDING]")
+    path = sys.argv[1]
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     clock = ChronoTickClient(path)
     # Attach, so that the quick methods are in place.
     clock.now()
-    if arguments[1:]:
+    if ENDING == OLD_CLIENT:
         print(json.dumps(paired(clock.get_time, OldClient(path).get_time, batches=31)))
         return
     compare("read.python.now_ns", clock.now_ns, "time.time_ns()", time.time_ns)
