@@ -5,25 +5,20 @@ mod harness;
 
 use chronotick::counter;
 use chronotick_core::page::{PageCell, PageWriter};
-use harness::{attach, compare, on_the_counter, pin, record};
+use harness::{attach, compare, consume, on_the_counter, pin, record};
 use std::hint::black_box;
 
 fn main() {
     pin();
     let record = record();
     let vdso = attach(&record);
-    compare("read.rust.vdso", REALTIME, || drop(black_box(vdso.now())), realtime);
-    compare(
-        "read.rust.vdso_sigma",
-        REALTIME,
-        || drop(black_box(vdso.now().map(|r| (r, r.sigma())))),
-        realtime,
-    );
+    compare("read.rust.vdso", REALTIME, || consume(vdso.now()), realtime);
+    compare("read.rust.vdso_sigma", REALTIME, || consume(vdso.now().map(|r| (r, r.sigma()))), realtime);
     if let Some(record) = on_the_counter(record) {
         let client = attach(&record);
-        compare("read.rust.counter", REALTIME, || drop(black_box(client.now())), realtime);
-        compare("read.rust.counter_fenced", REALTIME, || drop(black_box(client.now_fenced())), realtime);
-        compare("read.rust.counter_ns", REALTIME, || drop(black_box(client.now_ns())), realtime);
+        compare("read.rust.counter", REALTIME, || consume(client.now()), realtime);
+        compare("read.rust.counter_fenced", REALTIME, || consume(client.now_fenced()), realtime);
+        compare("read.rust.counter_ns", REALTIME, || consume(client.now_ns()), realtime);
         let tick = || {
             black_box(counter::read());
         };
@@ -31,7 +26,7 @@ fn main() {
     } else {
         eprintln!("read.rust.counter: skipped, there is no counter above 1 GHz here");
     }
-    compare("read.rust.snapshot", REALTIME, || drop(black_box(vdso.snapshot())), realtime);
+    compare("read.rust.snapshot", REALTIME, || consume(vdso.snapshot()), realtime);
     let cell = PageCell::default();
     let (mut writer, _) = PageWriter::new(&cell);
     compare("write.rust", REALTIME, || writer.publish(black_box(&record)), realtime);

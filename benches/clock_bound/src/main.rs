@@ -10,8 +10,7 @@ mod harness;
 
 use chronotick::{counter, os_clock};
 use clock_bound::{Client, ClockStatus};
-use harness::{attach, compare, on_the_counter, pin, record, ticks_per_second};
-use std::hint::black_box;
+use harness::{attach, compare, consume, on_the_counter, pin, record, ticks_per_second};
 
 const THEIRS: &str = "clock_bound::Client::now()";
 
@@ -64,18 +63,8 @@ fn main() {
         os_clock::realtime().as_ns() - (window.earliest.tv_sec() * 1_000_000_000 + window.earliest.tv_nsec());
     assert!(apart.abs() < 1_000_000_000, "its clock is {apart} ns off");
 
-    compare("read.clock_bound", THEIRS, || drop(black_box(ours.now())), || drop(black_box(theirs.now())));
-    compare(
-        "read.clock_bound_fenced",
-        THEIRS,
-        || drop(black_box(ours.now_fenced())),
-        || drop(black_box(theirs.now())),
-    );
+    compare("read.clock_bound", THEIRS, || consume(ours.now()), || consume(theirs.now()));
+    compare("read.clock_bound_fenced", THEIRS, || consume(ours.now_fenced()), || consume(theirs.now()));
     let vdso = attach(&record());
-    compare(
-        "read.clock_bound_vdso",
-        THEIRS,
-        || drop(black_box(vdso.now())),
-        || drop(black_box(theirs.now())),
-    );
+    compare("read.clock_bound_vdso", THEIRS, || consume(vdso.now()), || consume(theirs.now()));
 }

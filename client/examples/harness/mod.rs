@@ -104,3 +104,10 @@ pub(crate) fn pin() {
     // Where the kernel refuses, the figures are noisier, that is all.
     let _ = rustix::thread::sched_setaffinity(None, &one_core);
 }
+
+/// Uses a result as a caller does who looks at it where it is: whole and in memory. Passed on by value it would be copied
+/// once more, by loads wider than the stores just before them, and those stall.
+#[inline(always)]
+pub(crate) fn consume<T>(value: T) {
+    std::hint::black_box(&value);
+}
