@@ -210,8 +210,9 @@ func (w *pageBits) wholeLegacy() bool {
 	}
 	valid := w[wordFlags]&flagValid != 0
 	counted := w.high(wordSequence) != 0 && w[wordUptime] != 0
-	// A page of an old daemon that has measured nothing says so with its times in place.
-	neverMeasured := w[wordFlags] == 0 && w[wordSequence] == 0 && w[wordUptime] == 0
+	// A page of an old daemon that has measured nothing says so with its times in place. Without a correction: a writer
+	// that was stopped in the middle of a write has the times in place as well.
+	neverMeasured := w[wordFlags]|w[wordSequence]|w[wordUptime]|w[wordOffset]|w[wordDriftRate] == 0
 	return valid && counted || neverMeasured
 }
 

@@ -171,10 +171,12 @@ def go(stages):
     if not have("go"):
         stages.skip("Go", "no go here")
         return
-    env = {"CGO_LDFLAGS": f"-L{TARGET / 'debug'}", "CGO_ENABLED": "1"}
+    # cgocheck2 finds every pointer that breaks the rules of cgo.
+    env = {"CGO_LDFLAGS": f"-L{TARGET / 'debug'}", "CGO_ENABLED": "1", "GOEXPERIMENT": "cgocheck2"}
     if stages.run("c library", ["cargo", "build", "--package", "chronotick-ffi"], counts=False):
         stages.run("go vet", ["go", "vet", "./..."], cwd=ROOT / "bindings-go", env=env, counts=False)
         stages.run("go", ["go", "test", "-v", "-race", "-count=1", "./..."], cwd=ROOT / "bindings-go", env=env)
+    stages.run("go without cgo", ["go", "test", "-v", "-count=1", "./..."], cwd=ROOT / "bindings-go", env={"CGO_ENABLED": "0"})
 
 
 def python(stages):

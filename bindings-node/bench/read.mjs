@@ -1,10 +1,10 @@
 /**
  * Measures readings of the clock page against process.hrtime.bigint(), in paired batches.
  *
- *     node bench/read.mjs PAGE
+ *     node bench/read.mjs PAGE [ENDING]
  *
- * Prints one JSON line for each figure. Build the package in release first (see README.md). Node cannot pin
- * itself to a core: `taskset -c 0 node ...` does it where the figures are too noisy.
+ * Prints one JSON line for each figure; ENDING is put behind their names. `scripts/bench-read.sh node` makes the page and
+ * builds the package for it.
  */
 
 import { ClockClient } from "../dist/index.mjs";
@@ -35,7 +35,7 @@ function compare(name, subject) {
     if (i >= 0) pairs.push(pair);
   }
   const figure = {
-    name,
+    name: name + ending,
     value: median(pairs.map((pair) => pair[0])),
     unit: "ns",
     baseline: "process.hrtime.bigint()",
@@ -45,9 +45,9 @@ function compare(name, subject) {
   console.log(JSON.stringify(figure, (_, value) => (typeof value === "number" ? Math.round(value * 1000) / 1000 : value)));
 }
 
-const path = process.argv[2];
+const [path, ending = ""] = process.argv.slice(2);
 if (path === undefined) {
-  console.error("usage: node bench/read.mjs PAGE");
+  console.error("usage: node bench/read.mjs PAGE [ENDING]");
   process.exit(2);
 }
 const clock = ClockClient.attach(path);

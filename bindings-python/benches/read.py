@@ -1,8 +1,9 @@
 """Measures readings of the clock page against Python's own clock calls, in paired batches on one core.
 
-    python read.py PAGE
+    python read.py PAGE [ENDING]
 
-Prints one JSON line for each figure. The package is the one that this interpreter imports: build it in release. The old
+Prints one JSON line for each figure; ENDING is put behind their names. The package is the one that this interpreter imports:
+`scripts/bench-read.sh python` makes one, in release, and the page. The old
 Python client, which is not needed for this, is stood in for by what it did at each reading: copy the mapped bytes, unpack
 all fields into a named tuple, then its arithmetic on floats.
 """
@@ -12,6 +13,7 @@ import mmap
 import os
 import statistics
 import struct
+import subprocess
 import sys
 import time
 from typing import NamedTuple
@@ -20,6 +22,10 @@ from chronotick import ChronoTickClient
 
 BATCHES = 201
 CALLS = 2000
+INTERPRETERS = 9
+# In place of an ending: only the pair with the old client, for the interpreter that asked.
+OLD_CLIENT = "--old-client"
+ENDING = sys.argv[2] if len(sys.argv) > 2 else ""
 
 
 class OldRecord(NamedTuple):
@@ -99,33 +105,53 @@ def batch(call):
     return (time.perf_counter_ns() - start) / CALLS
 
 
-def compare(name, subject, baseline_name, baseline):
+def paired(subject, baseline, batches=BATCHES):
+    """Medians of the subject, of the baseline, and of their ratio."""
     batch(subject)
     batch(baseline)
-    pairs = [(batch(subject), batch(baseline)) for _ in range(BATCHES)]
+    pairs = [(batch(subject), batch(baseline)) for _ in range(batches)]
+    return [statistics.median(column) for column in zip(*((s, b, s / b) for s, b in pairs), strict=True)]
+
+
+def show(name, baseline_name, value, baseline_value, ratio):
     figure = {
-        "name": name,
-        "value": round(statistics.median(p[0] for p in pairs), 2),
+        "name": name + ENDING,
+        "value": round(value, 2),
         "unit": "ns",
         "baseline": baseline_name,
-        "baseline_value": round(statistics.median(p[1] for p in pairs), 2),
-        "ratio": round(statistics.median(p[0] / p[1] for p in pairs), 3),
+        "baseline_value": round(baseline_value, 2),
+        "ratio": round(ratio, 4),
     }
     print(json.dumps(figure), flush=True)
 
 
+def compare(name, subject, baseline_name, baseline):
+    show(name, baseline_name, *paired(subject, baseline))
+
+
+def against_the_old_client(path):
+    """Medians over several interpreters: the old client's time differs by a factor of two from one process to the next,
+    with where its many short-lived objects come to lie."""
+    command = [sys.executable, __file__, path, OLD_CLIENT]
+    runs = [json.loads(subprocess.check_output(command)) for _ in range(INTERPRETERS)]
+    return [statistics.median(column) for column in zip(*runs, strict=True)]
+
+
 def main():
-    if len(sys.argv) != 2:
-        sys.exit("usage: read.py PAGE")
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: read.py PAGE [ENDING]")
     path = sys.argv[1]
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    clock, old = ChronoTickClient(path), OldClient(path)
+    clock = ChronoTickClient(path)
     # Attach, so that the quick methods are in place.
     clock.now()
+    if ENDING == OLD_CLIENT:
+        print(json.dumps(paired(clock.get_time, OldClient(path).get_time, batches=31)))
+        return
     compare("read.python.now_ns", clock.now_ns, "time.time_ns()", time.time_ns)
     compare("read.python.get_time", clock.get_time, "time.time()", time.time)
     compare("read.python.now", clock.now, "time.time()", time.time)
-    compare("read.python.old_client", old.get_time, "ChronoTickClient.get_time()", clock.get_time)
+    show("read.python.old_client", "the old client's get_time()", *against_the_old_client(path))
 
 
 if __name__ == "__main__":

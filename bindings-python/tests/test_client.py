@@ -1,5 +1,6 @@
 """The client on a live page: readings, waits, errors, threads."""
 
+import gc
 import os
 import signal
 import struct
@@ -24,6 +25,7 @@ import chronotick
 from chronotick import (
     ChronoTickClient,
     ChronoTickError,
+    CorrectedTime,
     DaemonNotRunningError,
     InvalidArgumentError,
     TargetPastError,
@@ -74,6 +76,23 @@ def test_get_time_is_the_old_tuple(default_page):
     assert (source, offset, rate) == ("ntp", 0.25, 0.0)
     assert abs(sigma - 1e-5) < 1e-6 and abs(confidence - 0.95) < 1e-6
     assert chronotick.get_current_time().corrected_timestamp >= corrected
+    # It is made natively; nothing may tell it from one that was made in Python.
+    plain = CorrectedTime(*time_now)
+    assert type(time_now) is CorrectedTime and time_now == plain and hash(time_now) == hash(plain)
+    assert hash(time_now) == hash(tuple(time_now)) and repr(time_now) == repr(plain)
+    assert time_now._asdict() == plain._asdict() and time_now._replace(source="x").source == "x"
+    assert sys.getsizeof(time_now) == sys.getsizeof(plain)
+
+
+def test_many_tuples_come_and_go(page_file):
+    clock = ChronoTickClient(page_file.path)
+    before = sys.getrefcount(CorrectedTime)
+    kept = [clock.get_time() for _ in range(5_000)]
+    gc.collect()
+    assert all(t.source == "ntp" and len(t) == 7 for t in kept)
+    del kept
+    gc.collect()
+    assert sys.getrefcount(CorrectedTime) == before
 
 
 def test_an_old_live_page(page_file):

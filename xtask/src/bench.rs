@@ -39,6 +39,10 @@ const BENCHES: &[Bench] = &[
                 command: "cargo run --quiet --release --package bench-clock-bound",
                 directory: ".",
             },
+            Step { name: "c", command: "scripts/bench-read.sh c", directory: "." },
+            Step { name: "go", command: "scripts/bench-read.sh go", directory: "." },
+            Step { name: "python", command: "scripts/bench-read.sh python", directory: "." },
+            Step { name: "node", command: "scripts/bench-read.sh node", directory: "." },
         ],
         bars: &[
             ("read.rust.vdso", 1.25),

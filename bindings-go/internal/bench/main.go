@@ -1,8 +1,8 @@
 // Command bench measures a reading of the clock page against time.Now, in paired batches on one core.
 //
-//	go run ./internal/bench KIND PAGE
+//	go run ./internal/bench PAGE [ENDING]
 //
-// KIND is vdso or counter, after the clock that the page is anchored on. One JSON line for each figure.
+// ENDING is put behind the names of the figures. One JSON line for each figure.
 package main
 
 import (
@@ -26,17 +26,16 @@ const (
 
 func main() {
 	log.SetFlags(0)
-	if len(os.Args) != 3 || os.Args[1] != "vdso" && os.Args[1] != "counter" {
-		log.Fatal("usage: bench vdso|counter PAGE")
+	if len(os.Args) != 2 && len(os.Args) != 3 {
+		log.Fatal("usage: bench PAGE [ENDING]")
+	}
+	page, ending := os.Args[1], ""
+	if len(os.Args) == 3 {
+		ending = os.Args[2]
 	}
 	pinToOneCore()
-	kind, page := os.Args[1], os.Args[2]
-	suffix := ""
-	if kind == "counter" {
-		suffix = ".counter"
-	}
-	compare("read.go.cgo"+suffix, page, chronotick.Attach)
-	compare("read.go.pure"+suffix, page, chronotick.AttachPure)
+	compare("read.go.cgo"+ending, page, chronotick.Attach)
+	compare("read.go.pure"+ending, page, chronotick.AttachPure)
 }
 
 // pinToOneCore keeps the batches of a pair comparable. Where the kernel refuses, the figures are noisier, that is all.
