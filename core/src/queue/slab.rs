@@ -1,0 +1,247 @@
+//! Where the timers are: numbered nodes, each in one doubly linked list.
+//!
+//! Memory grows by a chunk at a time, since a `Vec` of fifty million nodes that doubles copies gigabytes in one step.
+//! It is used again but never given back.
+
+use super::Due;
+use crate::time::Timestamp;
+use alloc::vec::Vec;
+
+/// No node.
+pub(super) const NIL: u32 = u32::MAX;
+
+/// Lists up to this long are sorted where they are; longer ones are split by time.
+pub(super) const SHORT: usize = 64;
+
+const CHUNK_BITS: u32 = 15;
+const CHUNK: usize = 1 << CHUNK_BITS;
+
+#[derive(Debug)]
+pub(super) struct Node<T> {
+    pub(super) due_ns: i64,
+    pub(super) token: T,
+    pub(super) next: u32,
+    pub(super) prev: u32,
+    /// Odd while the node is in use: each use of a node has a generation of its own.
+    generation: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Slab<T> {
+    chunks: Vec<Vec<Node<T>>>,
+    /// The nodes in use have numbers below this.
+    reached: u32,
+    /// The first free node; the others follow by `next`.
+    free: u32,
+    len: usize,
+}
+
+impl<T: Copy> Slab<T> {
+    pub(super) const fn new() -> Self {
+        Self { chunks: Vec::new(), reached: 0, free: NIL, len: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    pub(super) fn node(&self, number: u32) -> &Node<T> {
+        &self.chunks[(number >> CHUNK_BITS) as usize][number as usize % CHUNK]
+    }
+
+    #[inline]
+    pub(super) fn node_mut(&mut self, number: u32) -> &mut Node<T> {
+        &mut self.chunks[(number >> CHUNK_BITS) as usize][number as usize % CHUNK]
+    }
+
+    /// Puts a node in use and returns its number and generation.
+    #[inline]
+    pub(super) fn take(&mut self, due_ns: i64, token: T) -> (u32, u32) {
+        self.len += 1;
+        let number = self.free;
+        if number != NIL {
+            let node = self.node_mut(number);
+            node.due_ns = due_ns;
+            node.token = token;
+            node.generation = node.generation.wrapping_add(1);
+            let (next, generation) = (node.next, node.generation);
+            self.free = next;
+            return (number, generation);
+        }
+        let number = self.reached;
+        assert!(number != NIL, "a timer queue holds fewer than 2^32 - 1 timers");
+        self.reached += 1;
+        if number as usize % CHUNK == 0 {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let chunk = &mut self.chunks[(number >> CHUNK_BITS) as usize];
+        chunk.push(Node { due_ns, token, next: NIL, prev: NIL, generation: 1 });
+        (number, 1)
+    }
+
+    /// True when `generation` is the one in which the node is in use now.
+    #[inline]
+    pub(super) fn is_current(&self, number: u32, generation: u32) -> bool {
+        let chunk = self.chunks.get((number >> CHUNK_BITS) as usize);
+        let node = chunk.and_then(|chunk| chunk.get(number as usize % CHUNK));
+        node.is_some_and(|node| node.generation == generation && generation % 2 == 1)
+    }
+
+    /// Takes a node, already out of its list, out of use.
+    #[inline]
+    pub(super) fn release(&mut self, number: u32) -> (i64, T) {
+        let free = self.free;
+        let node = self.node_mut(number);
+        node.generation = node.generation.wrapping_add(1);
+        node.next = free;
+        let content = (node.due_ns, node.token);
+        self.free = number;
+        self.len -= 1;
+        content
+    }
+
+    /// Takes a node that has neighbours on both sides out of its list, which need not be known.
+    #[inline]
+    pub(super) fn unlink_between(&mut self, prev: u32, next: u32) {
+        self.node_mut(prev).next = next;
+        self.node_mut(next).prev = prev;
+    }
+}
+
+/// A list of nodes, in the order in which they came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct List {
+    pub(super) first: u32,
+    last: u32,
+}
+
+impl List {
+    pub(super) const EMPTY: Self = Self { first: NIL, last: NIL };
+
+    #[inline]
+    pub(super) fn is_empty(self) -> bool {
+        self.first == NIL
+    }
+
+    #[inline]
+    pub(super) fn push_back<T: Copy>(&mut self, slab: &mut Slab<T>, number: u32) {
+        let node = slab.node_mut(number);
+        node.next = NIL;
+        node.prev = self.last;
+        if self.last == NIL {
+            self.first = number;
+        } else {
+            slab.node_mut(self.last).next = number;
+        }
+        self.last = number;
+    }
+
+    /// True when the node is the first or the last here.
+    #[inline]
+    pub(super) fn ends_with(self, number: u32) -> bool {
+        self.first == number || self.last == number
+    }
+
+    /// Takes out a node that is in this list.
+    pub(super) fn unlink<T: Copy>(&mut self, slab: &mut Slab<T>, number: u32) {
+        let node = slab.node(number);
+        let (prev, next) = (node.prev, node.next);
+        if prev == NIL {
+            self.first = next;
+        } else {
+            slab.node_mut(prev).next = next;
+        }
+        if next == NIL {
+            self.last = prev;
+        } else {
+            slab.node_mut(next).prev = prev;
+        }
+    }
+
+    /// Drops the nodes before `first`, which now belong elsewhere.
+    #[inline]
+    pub(super) fn start_at<T: Copy>(&mut self, slab: &mut Slab<T>, first: u32) {
+        self.first = first;
+        if first == NIL {
+            self.last = NIL;
+        } else {
+            slab.node_mut(first).prev = NIL;
+        }
+    }
+
+    /// True when there are more than [`SHORT`] nodes. Looks at no more than that.
+    pub(super) fn is_long<T: Copy>(self, slab: &Slab<T>) -> bool {
+        let mut number = self.first;
+        for _ in 0..=SHORT {
+            if number == NIL {
+                return false;
+            }
+            number = slab.node(number).next;
+        }
+        true
+    }
+
+    /// Sorts a list of at most [`SHORT`] nodes by due time, those with equal times in the order in which they came;
+    /// leaves a longer list alone and returns false.
+    pub(super) fn sort_short<T: Copy>(&mut self, slab: &mut Slab<T>) -> bool {
+        if self.first == self.last {
+            return true;
+        }
+        let mut sorted = [(0i64, NIL); SHORT];
+        let mut len = 0;
+        let mut is_sorted = true;
+        let mut number = self.first;
+        while number != NIL {
+            if len == SHORT {
+                return false;
+            }
+            let node = slab.node(number);
+            // Insertion sort, from the end: lists are mostly short and often in order.
+            let mut place = len;
+            while place > 0 && sorted[place - 1].0 > node.due_ns {
+                sorted[place] = sorted[place - 1];
+                place -= 1;
+                is_sorted = false;
+            }
+            sorted[place] = (node.due_ns, number);
+            len += 1;
+            number = node.next;
+        }
+        if !is_sorted {
+            *self = Self::EMPTY;
+            for &(_, number) in &sorted[..len] {
+                self.push_back(slab, number);
+            }
+        }
+        true
+    }
+
+    /// Moves at most `limit` timers due by `now_ns` from the front of a sorted list to `out`.
+    #[inline]
+    pub(super) fn take_due<T: Copy>(
+        &mut self,
+        slab: &mut Slab<T>,
+        now_ns: i64,
+        limit: usize,
+        out: &mut Vec<Due<T>>,
+    ) -> usize {
+        let mut taken = 0;
+        let mut number = self.first;
+        while taken < limit && number != NIL {
+            let node = slab.node(number);
+            let next = node.next;
+            if node.due_ns > now_ns {
+                break;
+            }
+            let (due_ns, token) = slab.release(number);
+            out.push(Due { due: Timestamp::from_ns(due_ns), token });
+            taken += 1;
+            number = next;
+        }
+        if taken > 0 {
+            self.start_at(slab, number);
+        }
+        taken
+    }
+}
