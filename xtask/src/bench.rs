@@ -12,6 +12,12 @@ use std::process::{Command, Stdio};
 const BENCHES: &[(&str, &str, &str, &str)] = &[
     ("read", "chronotick", "bench_read", "a corrected reading against the plain clock call"),
     (
+        "queue",
+        "chronotick-core",
+        "bench_queue",
+        "the timer queue at 10 M timers against tokio-util's DelayQueue",
+    ),
+    (
         "kernel",
         "minoots",
         "bench_kernel",

@@ -374,7 +374,7 @@ impl Far {
             self.base = target;
             for _ in 0..MOVES_MAX {
                 let Some((&bucket, &b)) = self.tree.range(next..target + RING).next() else { return };
-                self.to_ring(bucket, b);
+                self.move_to_ring(bucket, b);
                 next = bucket + 1;
             }
             // The rest in later steps: the ring ends before the first bucket that is still in the tree.
@@ -386,7 +386,7 @@ impl Far {
         }
     }
 
-    fn to_ring(&mut self, bucket: i64, b: Bucket) {
+    fn move_to_ring(&mut self, bucket: i64, b: Bucket) {
         self.tree.remove(&bucket);
         self.ring[place_of(bucket)] = b;
         self.used.insert(place_of(bucket));
@@ -403,7 +403,7 @@ impl Far {
         let end = self.base.min(base + RING);
         self.base = base;
         while let Some((&bucket, &b)) = self.tree.range(base..end).next() {
-            self.to_ring(bucket, b);
+            self.move_to_ring(bucket, b);
         }
     }
 

@@ -72,7 +72,7 @@ impl<T: Copy> Slab<T> {
         let number = self.reached;
         assert!(number != NIL, "a timer queue holds fewer than 2^32 - 1 timers");
         self.reached += 1;
-        if number as usize % CHUNK == 0 {
+        if (number as usize).is_multiple_of(CHUNK) {
             self.chunks.push(Vec::with_capacity(CHUNK));
         }
         let chunk = &mut self.chunks[(number >> CHUNK_BITS) as usize];
