@@ -18,10 +18,13 @@ mod tests;
 use crate::time::Timestamp;
 use alloc::vec::Vec;
 use far::Far;
-use slab::Slab;
+use slab::{NIL, Slab};
 
 /// How many timers an [`advance`](TimerQueue::advance) spreads ahead of their time, beside two for each it takes out.
 const AHEAD_IN_ADVANCE: usize = 256;
+
+/// Cancelled timers are taken out of their lists so many at a time.
+const CANCELLED_MAX: usize = 32;
 
 /// Names one insertion into a [`TimerQueue`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -48,6 +51,10 @@ pub struct Due<T> {
 pub struct TimerQueue<T> {
     slab: Slab<T>,
     far: Far,
+    /// Timers that were cancelled but are still in their lists: the first `cancelled_len`. Their neighbours are
+    /// mostly not in the cache, and to wait for those of many timers together takes a third of the time.
+    cancelled: [u32; CANCELLED_MAX],
+    cancelled_len: usize,
     /// The earliest pending deadline, always right.
     next: Option<Timestamp>,
 }
@@ -61,7 +68,13 @@ impl<T: Copy> Default for TimerQueue<T> {
 impl<T: Copy> TimerQueue<T> {
     /// An empty queue.
     pub const fn new() -> Self {
-        Self { slab: Slab::new(), far: Far::new(), next: None }
+        Self {
+            slab: Slab::new(),
+            far: Far::new(),
+            cancelled: [NIL; CANCELLED_MAX],
+            cancelled_len: 0,
+            next: None,
+        }
     }
 
     /// How many timers are pending.
@@ -92,9 +105,14 @@ impl<T: Copy> TimerQueue<T> {
         if !self.slab.is_current(key.slot, key.generation) {
             return None;
         }
-        self.far.unlink(&mut self.slab, key.slot);
-        let (due_ns, token) = self.slab.release(key.slot);
+        let (due_ns, token) = self.slab.retire(key.slot);
+        self.cancelled[self.cancelled_len] = key.slot;
+        self.cancelled_len += 1;
+        if self.cancelled_len == CANCELLED_MAX {
+            self.unlink_cancelled();
+        }
         if self.next == Some(Timestamp::from_ns(due_ns)) {
+            self.unlink_cancelled();
             self.find_next();
         }
         Some(token)
@@ -108,6 +126,7 @@ impl<T: Copy> TimerQueue<T> {
     /// Moves at most `limit` timers with `due <= now` into `out`, earliest first, and returns how many. Call again
     /// while it returns `limit`.
     pub fn advance(&mut self, now: Timestamp, limit: usize, out: &mut Vec<Due<T>>) -> usize {
+        self.unlink_cancelled();
         self.far.follow(now.as_ns());
         let taken = self.far.take_due(&mut self.slab, now.as_ns(), limit, out);
         let budget = AHEAD_IN_ADVANCE.saturating_add(taken.saturating_mul(2));
@@ -123,10 +142,22 @@ impl<T: Copy> TimerQueue<T> {
     /// that is about to wait does well to call this first, until it returns 0: then a crowd of millions of timers
     /// with nothing before it is in order before its time comes. It also tells an empty queue what time it is.
     pub fn prepare(&mut self, now: Timestamp, budget: usize) -> usize {
+        self.unlink_cancelled();
         self.far.follow(now.as_ns());
         self.far.spread_ahead(&mut self.slab, now.as_ns(), budget)
     }
 
+    fn unlink_cancelled(&mut self) {
+        let cancelled = &self.cancelled[..self.cancelled_len];
+        self.slab.touch_neighbours(cancelled);
+        for &number in cancelled {
+            self.far.unlink(&mut self.slab, number);
+            self.slab.free(number);
+        }
+        self.cancelled_len = 0;
+    }
+
+    /// Needs the cancelled timers out of their lists.
     fn find_next(&mut self) {
         self.next = self.far.first_due_ns(&mut self.slab).map(Timestamp::from_ns);
     }

@@ -88,17 +88,36 @@ impl<T: Copy> Slab<T> {
         node.is_some_and(|node| node.generation == generation && generation % 2 == 1)
     }
 
-    /// Takes a node, already out of its list, out of use.
+    /// Takes a node out of use; it stays in its list and is not used again before [`free`](Self::free).
     #[inline]
-    pub(super) fn release(&mut self, number: u32) -> (i64, T) {
-        let free = self.free;
+    pub(super) fn retire(&mut self, number: u32) -> (i64, T) {
+        self.len -= 1;
         let node = self.node_mut(number);
         node.generation = node.generation.wrapping_add(1);
-        node.next = free;
-        let content = (node.due_ns, node.token);
+        (node.due_ns, node.token)
+    }
+
+    /// Lets a node that is out of use, out of its list too, be used again.
+    #[inline]
+    pub(super) fn free(&mut self, number: u32) {
+        let free = self.free;
+        self.node_mut(number).next = free;
         self.free = number;
-        self.len -= 1;
-        content
+    }
+
+    /// Brings the neighbours of these nodes into the cache: loads that do not depend on one another, so that the
+    /// processor waits for all of them together.
+    pub(super) fn touch_neighbours(&self, numbers: &[u32]) {
+        let mut sum = 0u32;
+        for &number in numbers {
+            let node = self.node(number);
+            for neighbour in [node.prev, node.next] {
+                if neighbour != NIL {
+                    sum = sum.wrapping_add(self.node(neighbour).next);
+                }
+            }
+        }
+        core::hint::black_box(sum);
     }
 
     /// Takes a node that has neighbours on both sides out of its list, which need not be known.
@@ -234,7 +253,8 @@ impl List {
             if node.due_ns > now_ns {
                 break;
             }
-            let (due_ns, token) = slab.release(number);
+            let (due_ns, token) = slab.retire(number);
+            slab.free(number);
             out.push(Due { due: Timestamp::from_ns(due_ns), token });
             taken += 1;
             number = next;
