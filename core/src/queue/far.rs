@@ -17,10 +17,8 @@ const BUCKET_BITS: u32 = 32;
 /// A slot is two to this power nanoseconds long: 1.05 ms.
 const SLOT_BITS: u32 = 20;
 /// Buckets in the ring: 39 hours.
-const RING: i64 = 1 << 15;
-/// How many buckets after the one of `now` are spread ahead of time.
-const AHEAD: i64 = 8;
-/// How many buckets are spread by turns.
+const RING: i64 = 1 << (47 - BUCKET_BITS);
+/// How many buckets are spread by turns, all before the time of the first of them: a power of two.
 const LANES: usize = 8;
 /// At most so many buckets go from the tree to the ring in one step.
 const MOVES_MAX: usize = 256;
@@ -306,7 +304,7 @@ impl Far {
 
     /// Spreads at most about `budget` timers of the buckets that come next over their stretches; returns how many.
     pub(super) fn spread_ahead<T: Copy>(&mut self, slab: &mut Slab<T>, now_ns: i64, budget: usize) -> usize {
-        let end = bucket_of(now_ns) + AHEAD;
+        let end = (bucket_of(now_ns) | (LANES as i64 - 1)) + LANES as i64;
         let mut moved = 0;
         while moved < budget && self.spread_to < end {
             let mut lanes = [0i64; LANES];

@@ -102,10 +102,7 @@ impl<T: Copy> TimerQueue<T> {
 
     /// Takes a timer out before it fires. `None` when it has fired or was cancelled.
     pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
-        if !self.slab.is_current(key.slot, key.generation) {
-            return None;
-        }
-        let (due_ns, token) = self.slab.retire(key.slot);
+        let (due_ns, token) = self.slab.retire_current(key.slot, key.generation)?;
         self.cancelled[self.cancelled_len] = key.slot;
         self.cancelled_len += 1;
         if self.cancelled_len == CANCELLED_MAX {

@@ -80,12 +80,17 @@ impl<T: Copy> Slab<T> {
         (number, 1)
     }
 
-    /// True when `generation` is the one in which the node is in use now.
+    /// Takes a node out of use if `generation` is the one in which it is in use now. It stays in its list.
     #[inline]
-    pub(super) fn is_current(&self, number: u32, generation: u32) -> bool {
-        let chunk = self.chunks.get((number >> CHUNK_BITS) as usize);
-        let node = chunk.and_then(|chunk| chunk.get(number as usize % CHUNK));
-        node.is_some_and(|node| node.generation == generation && generation % 2 == 1)
+    pub(super) fn retire_current(&mut self, number: u32, generation: u32) -> Option<(i64, T)> {
+        let chunk = self.chunks.get_mut((number >> CHUNK_BITS) as usize)?;
+        let node = chunk.get_mut(number as usize % CHUNK)?;
+        if node.generation != generation || generation.is_multiple_of(2) {
+            return None;
+        }
+        node.generation = generation.wrapping_add(1);
+        self.len -= 1;
+        Some((node.due_ns, node.token))
     }
 
     /// Takes a node out of use; it stays in its list and is not used again before [`free`](Self::free).
