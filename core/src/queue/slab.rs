@@ -5,6 +5,8 @@
 
 use super::Due;
 use crate::time::Timestamp;
+use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 
 /// No node.
@@ -13,10 +15,10 @@ pub(super) const NIL: u32 = u32::MAX;
 /// Lists up to this long are sorted where they are; longer ones are split by time.
 pub(super) const SHORT: usize = 64;
 
-const CHUNK_BITS: u32 = 15;
+const CHUNK_BITS: u32 = 13;
 const CHUNK: usize = 1 << CHUNK_BITS;
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Node<T> {
     pub(super) due_ns: i64,
     pub(super) token: T,
@@ -28,7 +30,8 @@ pub(super) struct Node<T> {
 
 #[derive(Debug)]
 pub(super) struct Slab<T> {
-    chunks: Vec<Vec<Node<T>>>,
+    /// Arrays, so that a place in a chunk needs no check.
+    chunks: Vec<Box<[Node<T>; CHUNK]>>,
     /// The nodes in use have numbers below this.
     reached: u32,
     /// The first free node; the others follow by `next`.
@@ -72,19 +75,20 @@ impl<T: Copy> Slab<T> {
         let number = self.reached;
         assert!(number != NIL, "a timer queue holds fewer than 2^32 - 1 timers");
         self.reached += 1;
+        let node = Node { due_ns, token, next: NIL, prev: NIL, generation: 1 };
         if (number as usize).is_multiple_of(CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
+            // The others are out of use, whatever is in them. A vector first: an array would be made on the stack.
+            let unused = vec![Node { generation: 0, ..node }; CHUNK].into_boxed_slice();
+            self.chunks.extend(<Box<[Node<T>; CHUNK]>>::try_from(unused).ok());
         }
-        let chunk = &mut self.chunks[(number >> CHUNK_BITS) as usize];
-        chunk.push(Node { due_ns, token, next: NIL, prev: NIL, generation: 1 });
+        *self.node_mut(number) = node;
         (number, 1)
     }
 
     /// Takes a node out of use if `generation` is the one in which it is in use now. It stays in its list.
     #[inline]
     pub(super) fn retire_current(&mut self, number: u32, generation: u32) -> Option<(i64, T)> {
-        let chunk = self.chunks.get_mut((number >> CHUNK_BITS) as usize)?;
-        let node = chunk.get_mut(number as usize % CHUNK)?;
+        let node = &mut self.chunks.get_mut((number >> CHUNK_BITS) as usize)?[number as usize % CHUNK];
         if node.generation != generation || generation.is_multiple_of(2) {
             return None;
         }
