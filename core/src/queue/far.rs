@@ -1,7 +1,7 @@
 //! The far: buckets of about four seconds, each a list of timers in no order until their time is near.
 //!
 //! A ring has the buckets of the next day and a half; a tree has all others. As a bucket comes near, its timers are
-//! spread over a [`Stretch`] of 1 ms slots: a few in each step, from several buckets by turns, so that the memory
+//! spread over a [`Stretch`] of 1 ms slots: a few in each step, from eight buckets by turns, so that the memory
 //! accesses of one do not wait for those of another.
 
 use super::Due;

@@ -24,7 +24,7 @@ use slab::{NIL, Slab};
 const AHEAD_IN_ADVANCE: usize = 256;
 
 /// Cancelled timers are taken out of their lists so many at a time.
-const CANCELLED_MAX: usize = 32;
+const CANCELLED_MAX: usize = 64;
 
 /// Names one insertion into a [`TimerQueue`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -45,14 +45,14 @@ pub struct Due<T> {
 /// Deadlines in order; see the module.
 ///
 /// Insert, cancel and expiry cost O(1) for timers of the next day and a half, and O(log n) beyond. A timer takes 24
-/// bytes and its token; the queue takes about 1 MB more once it has had a timer. Memory for timers is used again and
+/// bytes and its token; the queue takes 1 to 2 MB more once it has had a timer. Memory for timers is used again and
 /// not given back before the queue is dropped.
 #[derive(Debug)]
 pub struct TimerQueue<T> {
     slab: Slab<T>,
     far: Far,
     /// Timers that were cancelled but are still in their lists: the first `cancelled_len`. Their neighbours are
-    /// mostly not in the cache, and to wait for those of many timers together takes a third of the time.
+    /// mostly not in the cache, and the waits for those of many timers overlap.
     cancelled: [u32; CANCELLED_MAX],
     cancelled_len: usize,
     /// The earliest pending deadline, always right.
@@ -134,7 +134,7 @@ impl<T: Copy> TimerQueue<T> {
         taken
     }
 
-    /// Spreads about `budget` of the timers that come in the next half minute, and returns how many it found; 0 says
+    /// Spreads about `budget` of the timers that come in the next minute, and returns how many it found; 0 says
     /// that nothing is left to do. [`advance`](Self::advance) does enough of this where it is called often. A thread
     /// that is about to wait does well to call this first, until it returns 0: then a crowd of millions of timers
     /// with nothing before it is in order before its time comes. It also tells an empty queue what time it is.

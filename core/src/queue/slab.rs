@@ -89,7 +89,8 @@ impl<T: Copy> Slab<T> {
     #[inline]
     pub(super) fn retire_current(&mut self, number: u32, generation: u32) -> Option<(i64, T)> {
         let node = &mut self.chunks.get_mut((number >> CHUNK_BITS) as usize)?[number as usize % CHUNK];
-        if node.generation != generation || generation.is_multiple_of(2) {
+        // A key's generation is odd, so a node out of use does not match.
+        if node.generation != generation {
             return None;
         }
         node.generation = generation.wrapping_add(1);
@@ -121,8 +122,9 @@ impl<T: Copy> Slab<T> {
         for &number in numbers {
             let node = self.node(number);
             for neighbour in [node.prev, node.next] {
-                if neighbour != NIL {
-                    sum = sum.wrapping_add(self.node(neighbour).next);
+                // No chunk is found for `NIL`.
+                if let Some(chunk) = self.chunks.get((neighbour >> CHUNK_BITS) as usize) {
+                    sum = sum.wrapping_add(chunk[neighbour as usize % CHUNK].next);
                 }
             }
         }
