@@ -282,7 +282,7 @@ impl Figure {
         let Self { name, unit, rounds } = self;
         let value = median(rounds.iter().map(|r| r.0).collect());
         let baseline_value = median(rounds.iter().map(|r| r.1).collect());
-        let ratio = median(rounds.iter().map(|r| r.0 / r.1).collect());
+        let ratio = value / baseline_value;
         let baseline = "tokio-util DelayQueue";
         if json {
             println!(

@@ -411,3 +411,30 @@ impl Far {
         self.used = Bits::new(RING as usize);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_is_where_the_time_is() {
+        let (mut far, mut slab) = (Far::new(), Slab::new());
+        let mut check = |now_ns: i64| {
+            let (number, _) = slab.take(now_ns, ());
+            far.insert(&mut slab, number, now_ns);
+            far.follow(now_ns);
+            assert!(far.is_in_ring(bucket_of(now_ns)), "{now_ns}");
+            assert_eq!(
+                far.tree.keys().filter(|b| far.is_in_ring(**b)).count(),
+                0,
+                "a bucket is in one place"
+            );
+            slab.retire(number);
+            far.unlink(&mut slab, number);
+        };
+        let day_ns = 86_400_000_000_000;
+        for day in [20_000, 20_001, 30_000, 0, 0, 3, -40_000, 106_000] {
+            check(day * day_ns);
+        }
+    }
+}

@@ -238,6 +238,17 @@ fn work_ahead_of_time_is_bounded_and_ends() {
 }
 
 #[test]
+fn a_crowd_that_comes_late_is_prepared_too() {
+    let mut q = TimerQueue::new();
+    assert_eq!(q.prepare(at(0), usize::MAX), 0, "nothing is there yet");
+    for i in 0..1_000 {
+        q.insert(at(20 * SECOND), i);
+    }
+    assert_eq!(q.prepare(at(0), usize::MAX), 1_000);
+    assert_eq!(q.prepare(at(0), usize::MAX), 0);
+}
+
+#[test]
 fn the_ring_follows_and_goes_back() {
     let mut pair = Pair::default();
     // The first insertion is a bad hint of what time it is.
