@@ -48,6 +48,7 @@ gen:
 bench:
 	cargo xtask bench read
 	cargo xtask bench kernel
+	cargo xtask bench queue
 
 clean:
 	cargo clean

@@ -61,6 +61,16 @@ const BENCHES: &[Bench] = &[
         ],
     },
     Bench {
+        name: "queue",
+        what: "the timer queue at 10 M timers against tokio-util's DelayQueue",
+        steps: &[Step {
+            name: "queue",
+            command: "cargo run --quiet --release --package chronotick-core --example bench_queue -- --json",
+            directory: ".",
+        }],
+        bars: &[("queue.insert", 1.2), ("queue.cancel", 0.2), ("queue.expire", 0.35)],
+    },
+    Bench {
         name: "kernel",
         what: "durable creates, fires and lateness against the bare disk and a bare thread",
         steps: &[Step {
