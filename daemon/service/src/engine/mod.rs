@@ -71,10 +71,12 @@ impl Engine {
     pub fn start_on(
         mut log: Box<dyn EventLog>,
         place: String,
-        clock: Box<dyn KernelClock>,
+        mut clock: Box<dyn KernelClock>,
         ids: IdSource,
     ) -> Result<Started, StartError> {
         let mut kernel = Kernel::new();
+        // The queue sorts by distance from now: without this the replay would pile every timer up far from 1970.
+        kernel.prepare(clock.stamp().now, 0);
         let recovery = log.recover(&mut |record| kernel.replay(&record).map_err(|e| e.to_string()))?;
         tracing::info!(
             last_sequence = recovery.last_sequence,

@@ -19,6 +19,8 @@ use tokio::sync::mpsc::UnboundedSender;
 const COMMANDS_MAX: usize = 1024;
 /// A round fires at most so many timers before the requests, and as many after them.
 const FIRES_MAX: usize = 1024;
+/// So many timers are moved ahead of time between two looks at what else is to be done.
+const PREPARE_TIMERS: usize = 256;
 /// The longest wait: a step of the clock is noticed within it.
 const WAIT_MAX: Span = Span::from_ms(250);
 /// How often room is looked for while the disk is full.
@@ -64,6 +66,7 @@ impl Partition {
         self.hand_over_unfinished();
         let mut taken = Vec::new();
         loop {
+            self.prepare();
             let wait = self.time_to_wait();
             match self.requests.recv_timeout(wait.to_duration()) {
                 Ok(request) => taken.push(request),
@@ -93,6 +96,16 @@ impl Partition {
         if !unfinished.is_empty() {
             tracing::info!(count = unfinished.len(), "handing over again the fires that had not ended");
             self.send_fires(unfinished);
+        }
+    }
+
+    /// Moves far timers nearer while nothing else is to be done.
+    fn prepare(&mut self) {
+        while self.requests.is_empty() && self.time_to_wait() > Span::ZERO {
+            let now = self.clock.stamp().now;
+            if self.kernel.prepare(now, PREPARE_TIMERS) == 0 {
+                break;
+            }
         }
     }
 
