@@ -195,7 +195,7 @@ def node(stages):
 def e2e(stages):
     stages.run("programs", ["cargo", "build", "--package", "chronotick-daemon", "--package", "minoots"], counts=False)
     # One at a time: these tests watch the clock, and two cores are soon busy.
-    stages.run("e2e", ["cargo", "test", "--package", "e2e", "--", "--test-threads=1", "--show-output"])
+    stages.run("e2e", ["cargo", "test", "--package", "e2e", "--no-fail-fast", "--", "--test-threads=1", "--show-output"])
 
 
 def conformance(stages):
