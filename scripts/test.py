@@ -30,6 +30,7 @@ COUNTS = [
     (re.compile(r"^(?:#|ℹ) skipped (\d+)"), ("skipped",)),
 ]
 PYTEST = re.compile(r"(\d+) (passed|failed|skipped|error)")
+PYTEST_CLOSING = re.compile(r"^=* ?\d+ (passed|failed|skipped|error).* in [\d.]+s")
 
 
 def have(command):
@@ -70,7 +71,7 @@ class Stages:
 
     def count(self, line):
         failed_before = self.totals["failed"]
-        if line.startswith("=") and line.endswith("=") and " in " in line:
+        if PYTEST_CLOSING.match(line):
             for number, what in PYTEST.findall(line):
                 self.totals["failed" if what == "error" else what] += int(number)
         for pattern, what in COUNTS:
@@ -183,7 +184,7 @@ def python(stages):
     env = {"VIRTUAL_ENV": str(VENV), "PATH": f"{VENV / 'bin'}:{os.environ['PATH']}"}
     here = ROOT / "bindings-python"
     if stages.run("python module", [VENV / "bin" / "maturin", "develop", "--quiet"], cwd=here, env=env, counts=False):
-        stages.run("python", [VENV / "bin" / "python", "-m", "pytest", "-q", "-ra", "tests"], cwd=here, env=env)
+        stages.run("python", [VENV / "bin" / "python", "-m", "pytest", "-ra", "tests"], cwd=here, env=env)
 
 
 def node(stages):
