@@ -14,6 +14,7 @@
 //! page goes back to CLOCK_BOOTTIME and counts a disruption. A reader that runs before the daemon after a resume cannot
 //! know, so `auto` leaves the counter alone on a machine that can suspend.
 
+use crate::record::withdrawn;
 use chronotick::counter;
 use chronotick::os_clock::boottime;
 use chronotick_core::page::{AnchorClock, Flags, Record};
@@ -247,7 +248,7 @@ impl Anchor {
             self.check_due = pair.boottime + CHECK_EVERY;
             if let Some(why) = refusal(Path::new("/"), self.choice) {
                 self.calibration = None;
-                return self.leave(why);
+                return self.leave(why, record);
             }
         }
         self.follow_pair(pair, record)
@@ -263,15 +264,18 @@ impl Anchor {
             }
             Verdict::Parted(by) => {
                 self.not_before = pair.boottime + PENANCE;
-                self.leave(format!("it and CLOCK_BOOTTIME parted by {by} between two publishes"))
+                self.leave(format!("it and CLOCK_BOOTTIME parted by {by} between two publishes"), record)
             }
         }
     }
 
-    /// Pages on the counter were believed until now: that is a disruption.
-    fn leave(&mut self, why: String) -> Option<Event> {
+    /// Pages on the counter were believed until now: that is a disruption. This page says so and is withdrawn, which
+    /// old readers see too; the next is anchored on CLOCK_BOOTTIME, which the disruption does not touch.
+    fn leave(&mut self, why: String, record: &mut Record) -> Option<Event> {
         if std::mem::take(&mut self.on_counter) {
             self.disruptions = self.disruptions.wrapping_add(1);
+            *record = withdrawn(*record);
+            record.flags.0 |= Flags::DISRUPTED;
         }
         Some(Event::Boottime(why))
     }
@@ -427,6 +431,14 @@ mod tests {
         assert!(matches!(anchor.follow_pair(resumed, &mut record), Some(Event::Boottime(_))));
         assert_eq!((record.anchor_clock, anchor.disruptions), (AnchorClock::Boottime, 1));
         assert_eq!(anchor.not_before, resumed.boottime + PENANCE);
+        // Poisoned, for new readers and for old ones, until the next page.
+        assert!(record.flags.has(Flags::DISRUPTED) && !record.flags.has(Flags::VALID));
+        assert_eq!(record.offset_uncertainty, 1e9);
+        assert_eq!(record.status(Span::ZERO), chronotick_core::page::Status::Disrupted);
+        let mut next = boottime_record(40.01);
+        anchor.apply(&mut next);
+        assert!(next.flags.has(Flags::VALID) && !next.flags.has(Flags::DISRUPTED));
+        assert_eq!(next.flags.disruption_count(), 1);
     }
 
     #[test]
