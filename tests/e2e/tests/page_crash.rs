@@ -79,7 +79,7 @@ fn a_writer_that_dies_at_any_word_leaves_the_last_good_page() {
     let mut torn = 0;
     let mut n = 1;
     // Every place once, then places by chance.
-    for turn in 0..600 {
+    for turn in 0..1_200 {
         let stores = if turn <= STORES { turn } else { dice.roll(STORES + 1) };
         let child = Forked::start(|| write_and_die(&page, &epoch.record(n + 1), stores));
         assert_eq!(child.wait(), Ended::Signalled(libc::SIGKILL));
@@ -96,8 +96,8 @@ fn a_writer_that_dies_at_any_word_leaves_the_last_good_page() {
         torn += u32::from(mend(&page, epoch, n + 2, &attached));
         n += 2;
     }
-    println!("600 writers died at a chosen word, {torn} of them in the middle of a write");
-    assert!(torn >= 400, "only {torn} of 600 died in the middle");
+    println!("1,200 writers died at a chosen word, {torn} of them in the middle of a write");
+    assert!(torn >= 1_000, "only {torn} of 1,200 died in the middle");
 }
 
 #[test]
