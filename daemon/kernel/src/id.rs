@@ -75,3 +75,30 @@ impl fmt::Display for FiringId {
         write!(f, "{}:{}", self.timer, self.nominal_ns)
     }
 }
+
+/// The partition of a timer, or of an idempotency key, among so many: FNV-1a (64 bits) of the tenant's name, a zero byte
+/// and the id's 16 bytes (or the key's text), modulo their number. It never changes.
+pub fn partition_of(tenant: &TenantId, name: &[u8], partitions: u32) -> u32 {
+    let mut hash = 0xCBF2_9CE4_8422_2325_u64;
+    for byte in tenant.as_str().bytes().chain([0]).chain(name.iter().copied()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+    }
+    // The low bits of FNV are its weakest.
+    ((hash ^ (hash >> 32)) % u64::from(partitions.max(1))) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_never_change_and_are_even() {
+        let tenant = TenantId::default();
+        let of = |n: u128| partition_of(&tenant, &n.to_be_bytes(), 16);
+        assert_eq!([of(1), of(2), of(3), partition_of(&tenant, b"key", 7)], [10, 3, 0, 5]);
+        let mut counts = [0; 16];
+        (0..16_000u128).for_each(|n| counts[of(n << 64 | n) as usize] += 1);
+        assert!(counts.iter().all(|c| (800..1200).contains(c)), "{counts:?}");
+        assert_eq!(partition_of(&tenant, b"anything", 1), 0);
+    }
+}

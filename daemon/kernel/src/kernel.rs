@@ -4,32 +4,33 @@
 //! [`Kernel::fire_due`] stage events and apply them at once; [`Kernel::commit`] keeps them, [`Kernel::rollback`] takes
 //! back everything since the last commit. Live changes and [`Kernel::replay`] go through the same fold, so that the
 //! state after a restart is the state before it.
+//!
+//! In memory are only the timers that are due before the *horizon*, those with a fire under way, and those whose latest
+//! change is not in the index yet. All others are in the index ([`ColdState`]), so memory does not grow with timers
+//! that are far away. The shell moves the horizon with [`Kernel::load`] and says with [`Kernel::settle`] how far the
+//! index has come.
 
 use crate::clock::ClockStamp;
-use crate::command::{Command, CommandError};
-use crate::definition::{DETAIL_MAX_BYTES, REASON_MAX_BYTES, TimerDefinition};
-use crate::event::{ActionResult, Event, EventRecord};
-use crate::id::{FiringId, TenantId, TimerId};
-use crate::instance::{TimerInstance, TimerState};
-use crate::validate;
+use crate::event::{Event, EventRecord};
+use crate::id::{TenantId, TimerId};
+use crate::instance::{DueKey, TimerInstance, TimerState};
+use crate::memory::Memory;
+use crate::recurrence::RecurrenceCache;
+use crate::view::{ColdError, ColdState};
 use chronotick_core::Timestamp;
-use chronotick_core::queue::{Due, TimerKey, TimerQueue};
-use chronotick_core::schedule::Schedule;
+use chronotick_core::queue::Due;
 use core::fmt;
-use core::ops::Bound;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-/// The state of one partition. Two kernels are equal when their timers, keys and next sequence are.
-#[derive(Debug, Default)]
+/// The state of one partition. Two kernels are equal when the timers in their memories, and their next sequences, are.
+#[derive(Default)]
 pub struct Kernel {
-    timers: BTreeMap<TimerId, Entry>,
-    /// Every timer in `Scheduled`, by due time.
-    queue: TimerQueue<TimerId>,
-    /// Every timer in `Firing`.
-    firing: BTreeSet<TimerId>,
-    /// Idempotency key to timer, for each tenant.
-    keys: BTreeMap<TenantId, BTreeMap<String, TimerId>>,
+    pub(crate) memory: Memory,
+    /// Timers that are due, in the order in which they fire. One that was changed since it came here is passed over.
+    pub(crate) ready: BinaryHeap<Reverse<DueKey>>,
+    pub(crate) recurrences: RecurrenceCache,
     last_sequence: u64,
     staged: Vec<EventRecord>,
     /// What each staged event changed, in the same order.
@@ -39,32 +40,32 @@ pub struct Kernel {
 }
 
 #[derive(Debug)]
-struct Entry {
-    timer: TimerInstance,
-    /// Its place in the queue while it is `Scheduled`.
-    key: Option<TimerKey>,
+struct Undo {
+    id: TimerId,
+    /// `None` for a creation.
+    before: Option<Arc<TimerInstance>>,
+    /// The sequence of its last change before.
+    touched: u64,
+    /// When it came into the queue.
+    armed_ns: i64,
 }
 
-#[derive(Debug)]
-enum Undo {
-    Created(TimerId),
-    Changed(Box<TimerInstance>),
+/// What a commit hands out.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Committed {
+    /// The events, in order.
+    pub records: Vec<EventRecord>,
+    /// Each timer that they changed, once.
+    pub changes: Vec<Changed>,
 }
 
-/// What a command did. Its events are staged.
+/// A timer before and after a batch of events: what the index has to change.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// A timer was made, or the idempotency key had made it before (then nothing is staged).
-    Created {
-        /// The timer.
-        timer: TimerInstance,
-        /// True when the key had made it before.
-        replayed: bool,
-    },
-    /// A timer was cancelled.
-    Cancelled(TimerInstance),
-    /// The end of a fire was recorded, or had been before (then nothing is staged).
-    Finished(TimerInstance),
+pub struct Changed {
+    /// As the index has it; `None` for a new timer.
+    pub before: Option<Arc<TimerInstance>>,
+    /// As it is now.
+    pub after: Arc<TimerInstance>,
 }
 
 /// Why an event does not continue the state: the log is not one that this kernel wrote.
@@ -86,6 +87,8 @@ pub enum ReplayError {
         /// What does not fit.
         why: &'static str,
     },
+    /// The index cannot be read.
+    Cold(ColdError),
 }
 
 impl fmt::Display for ReplayError {
@@ -97,6 +100,7 @@ impl fmt::Display for ReplayError {
             Self::Impossible { sequence, timer, why } => {
                 write!(f, "event {sequence} cannot happen to timer {timer}: {why}")
             }
+            Self::Cold(e) => e.fmt(f),
         }
     }
 }
@@ -109,44 +113,43 @@ impl Kernel {
         Self::default()
     }
 
-    /// Carries out one command: its events are staged and the state shows them. A refused command changes nothing.
-    pub fn handle(&mut self, command: Command, stamp: &ClockStamp) -> Result<Outcome, CommandError> {
-        match command {
-            Command::Create { id, definition } => self.create(id, definition, stamp),
-            Command::Cancel { tenant, id, reason } => self.cancel(&tenant, id, reason, stamp),
-            Command::Finish { firing, results } => self.finish(firing, results, stamp),
-        }
+    /// Goes on after the event `applied`, with the state up to it in the index.
+    pub fn starting_after(applied: u64) -> Self {
+        Self { last_sequence: applied, ..Self::default() }
     }
 
-    /// Fires at most `limit` timers that are due, and returns how many; call again while it returns `limit`. Within
-    /// one call they fire in order of due time, then of id.
+    /// Fires, or skips with a reason, at most `limit` occurrences that are due, and returns how many; call again while it
+    /// returns `limit`. They come in order of due time, then priority, then id.
     pub fn fire_due(&mut self, stamp: &ClockStamp, limit: usize) -> usize {
         let mut due = core::mem::take(&mut self.due);
         due.clear();
-        self.queue.advance(stamp.now, limit, &mut due);
-        // The queue orders equal deadlines by insertion, which a rollback changes; ids never change.
-        due.sort_unstable_by_key(|d| (d.due, d.token));
+        self.memory.take_due(stamp.now, &mut due);
         for d in &due {
-            // `advance` took the timer out of the queue, so its key is spent.
-            let Some(entry) = self.timers.get_mut(&d.token) else { continue };
-            entry.key = None;
-            let tenant = entry.timer.definition.tenant.clone();
-            let event = Event::Firing {
-                firing: FiringId { timer: d.token, nominal_ns: d.due.as_ns() },
-                lateness_ns: (stamp.now - d.due).as_ns(),
-                max_error_ns: stamp.max_error_ns(),
-            };
-            self.stage(tenant, event, stamp);
+            if let Some(key) = self.memory.timer(d.token).and_then(|t| t.due_key()) {
+                self.ready.push(Reverse(key));
+            }
         }
-        let fired = due.len();
         self.due = due;
-        fired
+        let mut decided = 0;
+        while decided < limit {
+            let Some(&Reverse(key)) = self.ready.peek() else { break };
+            if key.due_ns > stamp.now.as_ns() {
+                // The clock was set back since.
+                break;
+            }
+            self.ready.pop();
+            if self.memory.is_ready(&key) {
+                self.decide_due(key.id, stamp);
+                decided += 1;
+            }
+        }
+        decided
     }
 
     /// Moves at most `budget` timers nearer to their turn, ahead of time, and returns how many; 0 means nothing is left to
     /// do. For moments with nothing else to do: it changes no answer, only how long later steps take.
     pub fn prepare(&mut self, now: Timestamp, budget: usize) -> usize {
-        self.queue.prepare(now, budget)
+        self.memory.prepare(now, budget)
     }
 
     /// The events since the last commit.
@@ -154,39 +157,91 @@ impl Kernel {
         &self.staged
     }
 
-    /// Keeps the staged events and hands them out. They must be durable by now.
-    pub fn commit(&mut self) -> Vec<EventRecord> {
-        self.undo.clear();
-        core::mem::take(&mut self.staged)
+    /// Keeps the staged events and hands them out, with the timers that they changed. They must be durable by now.
+    pub fn commit(&mut self) -> Committed {
+        let records = core::mem::take(&mut self.staged);
+        let first = records.first().map_or(u64::MAX, |r| r.sequence);
+        let mut changes = Vec::with_capacity(self.undo.len());
+        for undo in self.undo.drain(..) {
+            // A timer that changed twice has the sequence of this batch's first change in its second undo.
+            if undo.touched < first
+                && let Some(after) = self.memory.timer(undo.id)
+            {
+                changes.push(Changed { before: undo.before, after: after.clone() });
+            }
+        }
+        Committed { records, changes }
     }
 
     /// Takes back every staged event, as if it had not been.
     pub fn rollback(&mut self) {
         self.last_sequence -= self.staged.len() as u64;
         self.staged.clear();
-        while let Some(undo) = self.undo.pop() {
-            match undo {
-                Undo::Created(id) => self.remove(id),
-                Undo::Changed(timer) => self.put(*timer),
-            }
+        while let Some(Undo { id, before, touched, armed_ns }) = self.undo.pop() {
+            self.memory.restore(id, before, touched, armed_ns);
         }
     }
 
-    /// Applies an event from the log. What was staged before must have been committed.
-    pub fn replay(&mut self, record: &EventRecord) -> Result<(), ReplayError> {
+    /// Applies an event from the log. What was staged before must have been committed; [`Kernel::commit`] then hands
+    /// out the timers that it changed.
+    pub fn replay(&mut self, record: EventRecord, cold: &dyn ColdState) -> Result<(), ReplayError> {
         let expected = self.last_sequence + 1;
         if record.sequence != expected {
             return Err(ReplayError::Sequence { expected, found: record.sequence });
         }
-        self.fold(record)?;
+        self.recall(&record.tenant, record.event.timer(), cold).map_err(ReplayError::Cold)?;
+        self.fold(&record).map_err(|why| ReplayError::Impossible {
+            sequence: record.sequence,
+            timer: record.event.timer(),
+            why,
+        })?;
         self.last_sequence = record.sequence;
-        self.undo.clear();
+        self.staged.push(record);
         Ok(())
     }
 
-    /// When the next timer is due.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.queue.next_deadline()
+    /// Takes in the timers of the index that are due before `horizon` and not before the earlier one, as they were at
+    /// some moment since the last [`Kernel::settle`]. A timer that is in memory already is newer, and stays.
+    pub fn load(&mut self, timers: Vec<Arc<TimerInstance>>, horizon: DueKey, now: Timestamp) {
+        for timer in timers {
+            self.memory.admit(timer, now);
+        }
+        self.memory.set_horizon(horizon);
+    }
+
+    /// Takes in timers that stay in memory for another reason than their due time: those with a fire under way.
+    pub fn load_open(&mut self, timers: Vec<Arc<TimerInstance>>, now: Timestamp) {
+        for timer in timers {
+            self.memory.admit(timer, now);
+        }
+    }
+
+    /// Every timer that is due before it is in memory.
+    pub fn horizon(&self) -> DueKey {
+        self.memory.horizon()
+    }
+
+    /// Forgets at most `budget` timers that need not be in memory: the index has all changes up to `applied`. Not to
+    /// be called between a read for [`Kernel::load`] and that call. Returns how many it looked at.
+    pub fn settle(&mut self, applied: u64, budget: usize) -> usize {
+        self.memory.settle(applied, budget)
+    }
+
+    /// How many changes the kernel keeps in memory until the index has them.
+    pub fn unsettled(&self) -> usize {
+        self.memory.unsettled()
+    }
+
+    /// When the next timer in memory is due.
+    pub fn next_deadline(&mut self) -> Option<Timestamp> {
+        while self.ready.peek().is_some_and(|r| !self.memory.is_ready(&r.0)) {
+            self.ready.pop();
+        }
+        let ready = self.ready.peek().map(|r| Timestamp::from_ns(r.0.due_ns));
+        match (ready, self.memory.next_deadline()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
     }
 
     /// The sequence of the last event, staged ones included; 0 before the first.
@@ -194,106 +249,48 @@ impl Kernel {
         self.last_sequence
     }
 
-    /// How many timers wait.
-    pub fn scheduled_count(&self) -> usize {
-        self.queue.len()
+    /// How many timers in memory wait for their time.
+    pub fn armed_count(&self) -> usize {
+        self.memory.armed_count()
     }
 
-    /// The timers whose actions are under way, in order of id. After a replay these are to be handed over again.
-    pub fn firing(&self) -> impl ExactSizeIterator<Item = TimerId> + '_ {
-        self.firing.iter().copied()
+    /// How many timers are in memory.
+    pub fn in_memory(&self) -> usize {
+        self.memory.len()
     }
 
-    /// One timer, whoever owns it.
-    pub fn timer(&self, id: TimerId) -> Option<&TimerInstance> {
-        self.timers.get(&id).map(|e| &e.timer)
+    /// A timer that is in memory, whoever owns it.
+    pub fn timer(&self, id: TimerId) -> Option<&Arc<TimerInstance>> {
+        self.memory.timer(id)
     }
 
-    /// The timers from a place on, in order of id.
-    pub(crate) fn timers_from(&self, start: Bound<TimerId>) -> impl Iterator<Item = &TimerInstance> {
-        self.timers.range((start, Bound::Unbounded)).map(|(_, e)| &e.timer)
+    /// The timers in memory, in no particular order.
+    pub fn timers(&self) -> impl Iterator<Item = &Arc<TimerInstance>> {
+        self.memory.timers()
     }
 
-    fn create(
-        &mut self,
-        id: TimerId,
-        definition: Arc<TimerDefinition>,
-        stamp: &ClockStamp,
-    ) -> Result<Outcome, CommandError> {
-        // Before every other check: a repeated create is answered as the first was, though its moment may have passed.
-        if let Some(earlier) = self.timer_of_key(&definition) {
-            return if *earlier.definition == *definition {
-                Ok(Outcome::Created { timer: earlier.clone(), replayed: true })
-            } else {
-                Err(CommandError::IdempotencyConflict { id: earlier.id })
-            };
-        }
-        validate::definition(&definition)?;
-        let due = Schedule::from(definition.schedule).first_due(stamp.now).map_err(CommandError::Schedule)?;
-        if self.timers.contains_key(&id) {
-            return Err(CommandError::DuplicateId(id));
-        }
-        let tenant = definition.tenant.clone();
-        self.stage(tenant, Event::Scheduled { timer: id, definition, due_ns: due.as_ns() }, stamp);
-        Ok(Outcome::Created { timer: self.timers[&id].timer.clone(), replayed: false })
+    /// A timer that is in memory and this tenant's.
+    pub fn get(&self, tenant: &TenantId, id: TimerId) -> Option<&Arc<TimerInstance>> {
+        self.timer(id).filter(|t| t.tenant() == tenant)
     }
 
-    fn timer_of_key(&self, definition: &TimerDefinition) -> Option<&TimerInstance> {
-        let key = definition.idempotency_key.as_deref()?;
-        self.timer(*self.keys.get(&definition.tenant)?.get(key)?)
-    }
-
-    fn cancel(
+    /// Brings a timer into memory if the index has it.
+    pub(crate) fn recall(
         &mut self,
         tenant: &TenantId,
         id: TimerId,
-        reason: Option<String>,
-        stamp: &ClockStamp,
-    ) -> Result<Outcome, CommandError> {
-        let timer = self.get(tenant, id).ok_or(CommandError::NotFound(id))?;
-        if timer.state != TimerState::Scheduled {
-            return Err(CommandError::WrongState { id, state: timer.state });
+        cold: &dyn ColdState,
+    ) -> Result<(), ColdError> {
+        if self.memory.timer(id).is_none()
+            && let Some(timer) = cold.timer(tenant, id)?
+        {
+            self.memory.admit_for_a_while(timer, self.last_sequence);
         }
-        if let Some(reason) = &reason {
-            validate::check_length("the reason", reason, 0, REASON_MAX_BYTES)?;
-        }
-        self.stage(tenant.clone(), Event::Cancelled { timer: id, reason }, stamp);
-        Ok(Outcome::Cancelled(self.timers[&id].timer.clone()))
+        Ok(())
     }
 
-    fn finish(
-        &mut self,
-        firing: FiringId,
-        mut results: Vec<ActionResult>,
-        stamp: &ClockStamp,
-    ) -> Result<Outcome, CommandError> {
-        let id = firing.timer;
-        let timer = self.timer(id).ok_or(CommandError::NotFound(id))?;
-        if firing.nominal_ns != timer.due_ns {
-            return Err(CommandError::NotFound(id));
-        }
-        match timer.state {
-            TimerState::Firing => {}
-            // Actions are at-least-once, so their end may be told twice; the first telling stands.
-            TimerState::Completed | TimerState::Failed => return Ok(Outcome::Finished(timer.clone())),
-            state => return Err(CommandError::WrongState { id, state }),
-        }
-        for result in &mut results {
-            let end = result.detail.floor_char_boundary(DETAIL_MAX_BYTES);
-            result.detail.truncate(end);
-        }
-        let tenant = timer.definition.tenant.clone();
-        let event = if results.iter().all(|r| r.ok) {
-            Event::Completed { firing, results }
-        } else {
-            Event::Failed { firing, results }
-        };
-        self.stage(tenant, event, stamp);
-        Ok(Outcome::Finished(self.timers[&id].timer.clone()))
-    }
-
-    /// Makes the next event and applies it.
-    fn stage(&mut self, tenant: TenantId, event: Event, stamp: &ClockStamp) {
+    /// Makes the next event and applies it. The caller has checked that it can happen.
+    pub(crate) fn stage(&mut self, tenant: TenantId, event: Event, stamp: &ClockStamp) {
         let record = EventRecord {
             sequence: self.last_sequence + 1,
             tenant,
@@ -301,127 +298,56 @@ impl Kernel {
             clock: stamp.source,
             event,
         };
-        self.fold(&record).expect("the command was checked against the state that it changes");
+        if let Err(why) = self.fold(&record) {
+            unreachable!("the command was checked against the state that it changes: {why}: {record:?}");
+        }
         self.last_sequence = record.sequence;
         self.staged.push(record);
     }
 
-    /// The fold: the one place where an event changes the state. Notes how to undo it.
-    fn fold(&mut self, record: &EventRecord) -> Result<(), ReplayError> {
+    /// Applies an event to its timer, and notes how to undo it.
+    fn fold(&mut self, record: &EventRecord) -> Result<(), &'static str> {
         let id = record.event.timer();
-        let impossible = |why| ReplayError::Impossible { sequence: record.sequence, timer: id, why };
-        if let Event::Scheduled { definition, due_ns, .. } = &record.event {
-            if self.timers.contains_key(&id) {
-                return Err(impossible("it exists already"));
-            }
-            self.put(TimerInstance {
-                id,
-                definition: definition.clone(),
-                state: TimerState::Scheduled,
-                created_ns: record.at_ns,
-                created_clock: record.clock,
-                due_ns: *due_ns,
-                fired_ns: None,
-                fired_clock: None,
-                fired_max_error_ns: None,
-                lateness_ns: None,
-                ended_ns: None,
-                cancel_reason: None,
-                results: Vec::new(),
-                version: 1,
-            });
-            self.undo.push(Undo::Created(id));
-            return Ok(());
-        }
-        let before = self.timer(id).ok_or_else(|| impossible("it was never created"))?.clone();
-        let mut timer = before.clone();
-        let needs = match &record.event {
-            Event::Scheduled { .. } | Event::Cancelled { .. } | Event::Firing { .. } => TimerState::Scheduled,
-            Event::Completed { .. } | Event::Failed { .. } => TimerState::Firing,
+        let now = Timestamp::from_ns(record.at_ns);
+        let (before, touched, armed_ns) = match self.memory.entry(id) {
+            Some((timer, touched, armed_ns)) => (Some(timer.clone()), touched, armed_ns),
+            None => (None, 0, 0),
         };
-        if timer.state != needs {
-            return Err(impossible("it is in another state"));
-        }
-        match &record.event {
-            Event::Scheduled { .. } => {}
-            Event::Cancelled { reason, .. } => {
-                timer.state = TimerState::Cancelled;
-                timer.ended_ns = Some(record.at_ns);
-                timer.cancel_reason.clone_from(reason);
+        let after = match (&before, TimerInstance::created_by(record)) {
+            (None, Some(timer)) => timer,
+            (None, None) => return Err("it was never created"),
+            (Some(timer), _) => {
+                let mut timer = TimerInstance::clone(timer);
+                timer.apply(record)?;
+                timer
             }
-            Event::Firing { lateness_ns, max_error_ns, .. } => {
-                timer.state = TimerState::Firing;
-                timer.fired_ns = Some(record.at_ns);
-                timer.fired_clock = Some(record.clock);
-                timer.fired_max_error_ns = *max_error_ns;
-                timer.lateness_ns = Some(*lateness_ns);
-            }
-            Event::Completed { results, .. } | Event::Failed { results, .. } => {
-                timer.state = if matches!(record.event, Event::Completed { .. }) {
-                    TimerState::Completed
-                } else {
-                    TimerState::Failed
-                };
-                timer.ended_ns = Some(record.at_ns);
-                timer.results.clone_from(results);
-            }
-        }
-        timer.version += 1;
-        self.put(timer);
-        self.undo.push(Undo::Changed(Box::new(before)));
+        };
+        self.memory.put(Arc::new(after), record.sequence, now);
+        self.undo.push(Undo { id, before, touched, armed_ns });
         Ok(())
     }
+}
 
-    /// Stores a timer, and makes the queue, the firing set and the keys agree with it.
-    fn put(&mut self, timer: TimerInstance) {
-        let id = timer.id;
-        let mut key = self.timers.get_mut(&id).and_then(|e| e.key.take());
-        if timer.state == TimerState::Scheduled {
-            key = key.or_else(|| Some(self.queue.insert(Timestamp::from_ns(timer.due_ns), id)));
-        } else if let Some(key) = key.take() {
-            self.queue.cancel(key);
-        }
-        if timer.state == TimerState::Firing {
-            self.firing.insert(id);
-        } else {
-            self.firing.remove(&id);
-        }
-        if let Some(name) = &timer.definition.idempotency_key
-            && timer.version == 1
-        {
-            self.keys.entry(timer.definition.tenant.clone()).or_default().insert(name.clone(), id);
-        }
-        self.timers.insert(id, Entry { timer, key });
-    }
-
-    /// Takes back a creation.
-    fn remove(&mut self, id: TimerId) {
-        let Some(Entry { timer, key }) = self.timers.remove(&id) else { return };
-        if let Some(key) = key {
-            self.queue.cancel(key);
-        }
-        let definition = &timer.definition;
-        if let Some(name) = &definition.idempotency_key
-            && let Some(keys) = self.keys.get_mut(&definition.tenant)
-        {
-            keys.remove(name);
-            if keys.is_empty() {
-                self.keys.remove(&definition.tenant);
-            }
-        }
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernel")
+            .field("last_sequence", &self.last_sequence)
+            .field("staged", &self.staged)
+            .field("timers", &self.memory.timers().collect::<Vec<_>>())
+            .finish_non_exhaustive()
     }
 }
 
 impl PartialEq for Kernel {
     fn eq(&self, other: &Self) -> bool {
-        // The queue's keys name slots, which depend on the history; what is in the queue is what must agree.
-        let entry = |e: &Entry| (e.timer.clone(), e.key.is_some());
         self.last_sequence == other.last_sequence
             && self.staged == other.staged
-            && self.keys == other.keys
-            && self.firing == other.firing
-            && self.queue.len() == other.queue.len()
-            && self.queue.next_deadline() == other.queue.next_deadline()
-            && self.timers.values().map(entry).eq(other.timers.values().map(entry))
+            && self.memory.len() == other.memory.len()
+            && self.memory.timers().all(|t| other.memory.timer(t.id) == Some(t))
     }
+}
+
+/// True for a timer that has to stay in memory whatever its due time.
+pub(crate) fn is_open(timer: &TimerInstance) -> bool {
+    !timer.status.flights.is_empty() || timer.status.state == TimerState::Firing
 }

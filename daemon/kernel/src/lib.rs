@@ -10,17 +10,25 @@ pub mod clock;
 pub mod command;
 pub mod definition;
 pub mod event;
+mod fire;
+mod handle;
 pub mod id;
 pub mod instance;
 pub mod kernel;
-mod query;
+pub mod ledger;
+mod memory;
 mod validate;
+pub mod view;
 
 pub use clock::{ClockSource, ClockStamp};
-pub use command::{Command, CommandError};
-pub use definition::{ActionSpec, ScheduleSpec, TimerDefinition};
-pub use event::{ActionResult, Event, EventRecord};
+pub use command::{Change, Command, CommandError, NewDue, Outcome};
+pub use definition::{
+    ActionSpec, MisfirePolicy, Need, OverlapPolicy, ScheduleSpec, StartAfter, TimerDefinition, Upstream,
+    UpstreamOn,
+};
+pub use event::{ActionResult, Event, EventRecord, Occurrence, SkipReason, UpstreamSeen};
 pub use id::{FiringId, TenantId, TimerId};
-pub use instance::{TimerInstance, TimerState};
-pub use kernel::{Kernel, Outcome, ReplayError};
-pub use query::{LIST_SCAN_MAX, Listing, Selection};
+pub use instance::{DueKey, Flight, LastFire, Resolution, TimerInstance, TimerState, TimerStatus};
+pub use ledger::{Delivery, DeliveryEnd, Fired, LedgerChange, LedgerEntry, LedgerOutcome, Skipped};
+pub use kernel::{Changed, Committed, Kernel, ReplayError};
+pub use view::{ColdError, ColdState, NothingCold};

@@ -2,8 +2,8 @@
 
 use crate::command::CommandError;
 use crate::definition::{
-    ACTIONS_MAX, DEFINITION_MAX_BYTES, IDEMPOTENCY_KEY_MAX_BYTES, LABEL_MAX_BYTES, LABELS_MAX,
-    NAME_MAX_BYTES, TimerDefinition,
+    ACTIONS_MAX, CATCH_UP_MAX, DEFINITION_MAX_BYTES, IDEMPOTENCY_KEY_MAX_BYTES, LABEL_MAX_BYTES, LABELS_MAX,
+    MisfirePolicy, NAME_MAX_BYTES, Need, StartAfter, TimerDefinition, UPSTREAMS_MAX,
 };
 use std::collections::BTreeSet;
 
@@ -30,10 +30,62 @@ pub(crate) fn definition(d: &TimerDefinition) -> Result<(), CommandError> {
             )));
         }
     }
+    policies(d)?;
+    if let Some(after) = &d.start_after {
+        start_after(after)?;
+    }
     let total = text_bytes(d);
     if total > DEFINITION_MAX_BYTES {
         return Err(CommandError::Invalid(format!(
             "the timer's definition has {total} bytes of text: keep it to {DEFINITION_MAX_BYTES}"
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses numbers of the policies that cannot be meant.
+fn policies(d: &TimerDefinition) -> Result<(), CommandError> {
+    let invalid = |what: &str| Err(CommandError::Invalid(what.to_string()));
+    let bounded = d.bounds != Default::default();
+    if bounded && !d.schedule.is_recurring() {
+        return invalid("start, end and count are for recurring timers: leave them out, or give an interval or a cron rule");
+    }
+    if d.jitter_ns < 0 {
+        return invalid("the jitter is negative: give 0s or more");
+    }
+    if d.grace_ns.is_some_and(|ns| ns < 0) {
+        return invalid("the grace is negative: give 0s or more");
+    }
+    if d.expire_after_ns.is_some_and(|ns| ns <= 0) {
+        return invalid("the time to expire after is not positive: give more than 0s, or leave it out");
+    }
+    if let Some(MisfirePolicy::CatchUp { max, within_ns }) = d.misfire
+        && (max == 0 || max > CATCH_UP_MAX || within_ns <= 0)
+    {
+        return Err(CommandError::Invalid(format!(
+            "a catch-up fires 1 to {CATCH_UP_MAX} occurrences within a time of more than 0s: change its numbers"
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses a wait that could never end, or would be over at once.
+fn start_after(after: &StartAfter) -> Result<(), CommandError> {
+    let count = after.upstreams.len();
+    if count == 0 || count > UPSTREAMS_MAX {
+        return Err(CommandError::Invalid(format!(
+            "the timer waits for {count} timers: name 1 to {UPSTREAMS_MAX}"
+        )));
+    }
+    let distinct: BTreeSet<_> = after.upstreams.iter().map(|u| u.timer).collect();
+    if distinct.len() != count {
+        return Err(CommandError::Invalid("the timer waits for the same timer twice: name each once".to_string()));
+    }
+    if let Need::AtLeast(n) = after.need
+        && (n == 0 || n as usize > count)
+    {
+        return Err(CommandError::Invalid(format!(
+            "the timer needs {n} of the {count} timers it waits for: ask for 1 to {count}"
         )));
     }
     Ok(())
@@ -87,8 +139,8 @@ mod tests {
             schedule: ScheduleSpec::AfterNs(0),
             actions: vec![action("a")],
             labels: [("k".to_string(), String::new())].into(),
-            metadata_json: None,
             idempotency_key: Some("key".into()),
+            ..TimerDefinition::default()
         }
     }
 

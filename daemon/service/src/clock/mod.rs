@@ -6,7 +6,8 @@ mod page;
 pub use os::OsClock;
 pub use page::PageClock;
 
-use chronotick_core::Timestamp;
+use chronotick::os_clock::boottime;
+use chronotick_core::{MonoTime, Timestamp};
 use minoots_kernel::ClockStamp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,6 +16,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 pub trait KernelClock: Send {
     /// The time now, with its bound and its source.
     fn stamp(&mut self) -> ClockStamp;
+
+    /// Time that passes and is never set: for waits that are no timers.
+    fn passing(&mut self) -> MonoTime {
+        boottime()
+    }
 
     /// The state of that clock in words: the status of the page, or why the operating system's clock is used.
     fn detail(&self) -> String;
@@ -40,6 +46,10 @@ impl ManualClock {
 impl KernelClock for ManualClock {
     fn stamp(&mut self) -> ClockStamp {
         ClockStamp::os(Timestamp::from_ns(self.0.load(Ordering::Relaxed)))
+    }
+
+    fn passing(&mut self) -> MonoTime {
+        MonoTime::from_ns(self.0.load(Ordering::Relaxed))
     }
 
     fn detail(&self) -> String {

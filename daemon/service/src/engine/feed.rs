@@ -1,123 +1,240 @@
-//! The live stream of events: the past from the log, then what happens, without a gap or a repeat.
+//! The live stream of events: the past from the logs, then what happens, without a gap or a repeat in any partition.
 //!
-//! The kernel thread only notes each durable batch in a ring of recent events; it never waits for a consumer. One that
-//! falls behind the ring reads the log until it has caught up.
+//! A partition's thread only notes each durable batch in a ring of recent batches; it never waits for a consumer. One that
+//! falls behind the ring reads the log until it has caught up, and can say how far behind it is.
 
-use crate::store::LogReader;
-use minoots_kernel::EventRecord;
+use crate::store::{LogReader, StoreError};
+use minoots_kernel::{Committed, EventRecord};
 use std::collections::VecDeque;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-/// How many recent events are kept in memory.
+/// How many recent events are kept in memory, about.
 const RING_EVENTS: usize = 8192;
 /// How many events a subscription fetches at once.
 const PAGE_EVENTS: usize = 256;
 
+/// A place in the stream: each partition's last event that was seen. Printed with dots between the numbers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cursor(pub Vec<u64>);
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, sequence) in self.0.iter().enumerate() {
+            write!(f, "{}{sequence}", if n == 0 { "" } else { "." })?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        text.split('.').map(|part| part.parse().map_err(|_| ())).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 /// Where to subscribe; clone it freely.
 #[derive(Clone)]
 pub struct Feed {
+    partitions: Arc<[Source]>,
+}
+
+/// One partition's events.
+#[derive(Clone)]
+pub(super) struct Source {
     shared: Arc<Shared>,
     last: watch::Receiver<u64>,
 }
 
 struct Shared {
-    ring: Mutex<VecDeque<Arc<EventRecord>>>,
+    ring: Mutex<Ring>,
     log: Arc<dyn LogReader>,
 }
 
+#[derive(Default)]
+struct Ring {
+    batches: VecDeque<Arc<Committed>>,
+    events: usize,
+}
+
 impl Shared {
-    fn ring(&self) -> MutexGuard<'_, VecDeque<Arc<EventRecord>>> {
+    fn ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Some events from `next` on, if the ring still has the first of them.
-    fn recent(&self, next: u64) -> Option<VecDeque<Arc<EventRecord>>> {
+    fn recent(&self, next: u64) -> Option<VecDeque<EventRecord>> {
         let ring = self.ring();
-        let skip = next.checked_sub(ring.front()?.sequence)?;
-        Some(ring.iter().skip(usize::try_from(skip).ok()?).take(PAGE_EVENTS).cloned().collect())
+        let first = ring.batches.front()?.records.first()?.sequence;
+        if next < first {
+            return None;
+        }
+        let from = ring.batches.partition_point(|b| b.records.last().is_some_and(|r| r.sequence < next));
+        let records = ring.batches.range(from..).flat_map(|b| &b.records).skip_while(|r| r.sequence < next);
+        Some(records.take(PAGE_EVENTS).cloned().collect())
     }
 }
 
-/// The engine's end of the feed.
+/// A partition's end of the feed.
 pub(super) struct FeedWriter {
     shared: Arc<Shared>,
     last: watch::Sender<u64>,
 }
 
-/// A feed over a log whose last durable event is `last_sequence`.
-pub(super) fn feed(log: Arc<dyn LogReader>, last_sequence: u64) -> (FeedWriter, Feed) {
+/// A partition's feed over a log whose last durable event is `last_sequence`.
+pub(super) fn source(log: Arc<dyn LogReader>, last_sequence: u64) -> (FeedWriter, Source) {
     let shared = Arc::new(Shared { ring: Mutex::default(), log });
     let (sender, last) = watch::channel(last_sequence);
-    (FeedWriter { shared: shared.clone(), last: sender }, Feed { shared, last })
+    (FeedWriter { shared: shared.clone(), last: sender }, Source { shared, last })
 }
 
 impl FeedWriter {
     /// Tells of a batch that is durable.
-    pub(super) fn publish(&self, records: Vec<EventRecord>) {
-        let Some(last) = records.last().map(|r| r.sequence) else { return };
+    pub(super) fn publish(&self, committed: &Arc<Committed>) {
+        let Some(last) = committed.records.last().map(|r| r.sequence) else { return };
         let mut ring = self.shared.ring();
-        ring.extend(records.into_iter().map(Arc::new));
-        let excess = ring.len().saturating_sub(RING_EVENTS);
-        ring.drain(..excess);
+        ring.events += committed.records.len();
+        ring.batches.push_back(committed.clone());
+        while ring.events > RING_EVENTS
+            && ring.batches.len() > 1
+            && let Some(oldest) = ring.batches.pop_front()
+        {
+            ring.events -= oldest.records.len();
+        }
         drop(ring);
         self.last.send_replace(last);
     }
 }
 
 impl Feed {
-    /// Events after sequence `after`, or only those to come. A sequence past the end counts as the end.
-    pub fn subscribe(&self, after: Option<u64>) -> Subscription {
-        let last = self.last.clone();
-        let newest = *last.borrow();
-        Subscription {
-            shared: self.shared.clone(),
-            last,
-            next: after.map_or(newest, |a| a.min(newest)) + 1,
-            fetched: VecDeque::new(),
-        }
+    /// Over the partitions, in their order.
+    pub(super) fn new(partitions: Vec<Source>) -> Self {
+        Self { partitions: partitions.into() }
     }
 
-    /// The last durable event.
-    pub fn last_sequence(&self) -> u64 {
-        *self.last.borrow()
+    /// Events after a place, or only those to come. A place past the end counts as the end. [`StoreError::Gone`] where
+    /// events after it are no longer kept.
+    pub fn subscribe(&self, after: Option<&Cursor>) -> Result<Subscription, StoreError> {
+        let mut parts = Vec::with_capacity(self.partitions.len());
+        for (number, source) in self.partitions.iter().enumerate() {
+            let last = source.last.clone();
+            let newest = *last.borrow();
+            // A cursor of another number of partitions begins the others at their beginning.
+            let after = after.map_or(newest, |c| c.0.get(number).copied().unwrap_or(0).min(newest));
+            if let Some(oldest) = source.shared.log.oldest_sequence()
+                && after + 1 < oldest
+                && after < newest
+            {
+                return Err(StoreError::Gone { sequence: after + 1, oldest });
+            }
+            let (fetched, shared) = (VecDeque::new(), source.shared.clone());
+            parts.push(Part { shared, last, next: after + 1, fetched });
+        }
+        Ok(Subscription { seen: parts.iter().map(|p| p.next - 1).collect(), parts })
     }
+
+    /// The place after the newest event of each partition.
+    pub fn newest(&self) -> Cursor {
+        Cursor(self.partitions.iter().map(|s| *s.last.borrow()).collect())
+    }
+
+    /// The place before the oldest event that each partition keeps.
+    pub fn oldest(&self) -> Cursor {
+        let before = |s: &Source| s.shared.log.oldest_sequence().map_or(0, |oldest| oldest - 1);
+        Cursor(self.partitions.iter().map(before).collect())
+    }
+}
+
+/// An event as it is delivered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FeedEvent {
+    /// In which partition it happened.
+    pub partition: u32,
+    /// What happened.
+    pub record: EventRecord,
+    /// Where to go on after it.
+    pub cursor: Cursor,
+    /// How many events there are after it that this consumer has not had.
+    pub behind: u64,
 }
 
 /// One consumer's place in the stream.
 pub struct Subscription {
+    parts: Vec<Part>,
+    /// The last event handed out, for each partition.
+    seen: Vec<u64>,
+}
+
+struct Part {
     shared: Arc<Shared>,
     last: watch::Receiver<u64>,
     /// The sequence after the last one that is in `fetched` or was handed out.
     next: u64,
-    fetched: VecDeque<Arc<EventRecord>>,
+    fetched: VecDeque<EventRecord>,
 }
 
 impl Subscription {
     /// The next event; waits for it. `None` when the engine has stopped and everything was delivered, or when the log
     /// cannot be read (which is logged). Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Option<Arc<EventRecord>> {
+    pub async fn next(&mut self) -> Option<FeedEvent> {
         loop {
-            if let Some(record) = self.fetched.pop_front() {
-                return Some(record);
+            let mut ended = 0;
+            for number in 0..self.parts.len() {
+                let part = &mut self.parts[number];
+                if part.fetched.is_empty() && !part.fetch().await? && part.has_ended() {
+                    ended += 1;
+                }
+                if let Some(record) = part.fetched.pop_front() {
+                    self.seen[number] = record.sequence;
+                    let (partition, cursor) = (number as u32, Cursor(self.seen.clone()));
+                    return Some(FeedEvent { partition, record, cursor, behind: self.behind() });
+                }
             }
-            if self.next <= *self.last.borrow_and_update() {
-                self.fetched = match self.shared.recent(self.next) {
-                    Some(records) => records,
-                    None => self.read_log().await?,
-                };
-                self.next = self.fetched.back()?.sequence + 1;
-            } else if self.last.changed().await.is_err() && self.next > *self.last.borrow() {
+            if ended == self.parts.len() {
                 return None;
+            }
+            let open = self.parts.iter_mut().filter(|p| !p.has_ended());
+            let changes: Vec<_> = open.map(|p| Box::pin(p.last.changed())).collect();
+            if !changes.is_empty() {
+                // Which one it was does not matter, nor whether it has ended: the next look tells.
+                let _ = futures::future::select_all(changes).await;
             }
         }
     }
 
-    async fn read_log(&self) -> Option<VecDeque<Arc<EventRecord>>> {
+    /// How many events this consumer has not had.
+    pub fn behind(&self) -> u64 {
+        self.parts.iter().zip(&self.seen).map(|(p, seen)| p.last.borrow().saturating_sub(*seen)).sum()
+    }
+}
+
+impl Part {
+    /// Gets what there is; false when there is nothing.
+    async fn fetch(&mut self) -> Option<bool> {
+        if self.next > *self.last.borrow_and_update() {
+            return Some(false);
+        }
+        self.fetched = match self.shared.recent(self.next) {
+            Some(records) => records,
+            None => self.read_log().await?,
+        };
+        self.next = self.fetched.back()?.sequence + 1;
+        Some(true)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.last.has_changed().is_err() && self.next > *self.last.borrow()
+    }
+
+    async fn read_log(&self) -> Option<VecDeque<EventRecord>> {
         let (shared, next) = (self.shared.clone(), self.next);
         let read = tokio::task::spawn_blocking(move || shared.log.read(next, PAGE_EVENTS)).await.ok()?;
         match read {
-            Ok(records) => Some(records.into_iter().map(Arc::new).collect()),
+            Ok(records) => Some(records.into()),
             Err(error) => {
                 tracing::error!(%error, sequence = next, "an event stream ended: the event log cannot be read");
                 None
@@ -147,13 +264,22 @@ mod tests {
     fn publish(log: &mut MemoryLog, writer: &FeedWriter, range: std::ops::RangeInclusive<u64>) {
         let records = records(range);
         log.append(&records).unwrap();
-        writer.publish(records);
+        writer.publish(&Arc::new(Committed { records, changes: Vec::new() }));
+    }
+
+    fn feed(log: Arc<dyn LogReader>, last_sequence: u64) -> (FeedWriter, Feed) {
+        let (writer, source) = source(log, last_sequence);
+        (writer, Feed::new(vec![source]))
+    }
+
+    fn at(sequence: u64) -> Option<Cursor> {
+        Some(Cursor(vec![sequence]))
     }
 
     async fn take(subscription: &mut Subscription, count: usize) -> Vec<u64> {
         let mut taken = Vec::new();
         while taken.len() < count {
-            taken.push(subscription.next().await.unwrap().sequence);
+            taken.push(subscription.next().await.unwrap().record.sequence);
         }
         taken
     }
@@ -163,10 +289,10 @@ mod tests {
         let mut log = MemoryLog::new();
         log.append(&records(1..=1000)).unwrap();
         let (writer, feed) = feed(log.reader(), 1000);
-        let mut all = feed.subscribe(Some(0));
-        let mut some = feed.subscribe(Some(998));
-        let mut live = feed.subscribe(None);
-        let mut beyond = feed.subscribe(Some(5000));
+        let mut all = feed.subscribe(at(0).as_ref()).unwrap();
+        let mut some = feed.subscribe(at(998).as_ref()).unwrap();
+        let mut live = feed.subscribe(None).unwrap();
+        let mut beyond = feed.subscribe(at(5000).as_ref()).unwrap();
         assert_eq!(take(&mut all, 400).await, (1..=400).collect::<Vec<_>>());
         publish(&mut log, &writer, 1001..=1003);
         assert_eq!(take(&mut all, 603).await, (401..=1003).collect::<Vec<_>>());
@@ -183,12 +309,13 @@ mod tests {
     async fn a_slow_consumer_catches_up_from_the_log() {
         let mut log = MemoryLog::new();
         let (writer, feed) = feed(log.reader(), 0);
-        let mut slow = feed.subscribe(None);
+        let mut slow = feed.subscribe(None).unwrap();
         let last = RING_EVENTS as u64 * 2 + 17;
         for start in (1..=last).step_by(100) {
             publish(&mut log, &writer, start..=(start + 99).min(last));
         }
-        assert_eq!(writer.shared.ring().len(), RING_EVENTS);
+        assert!(writer.shared.ring().events <= RING_EVENTS);
+        assert_eq!(slow.behind(), last);
         assert_eq!(take(&mut slow, last as usize).await, (1..=last).collect::<Vec<_>>());
     }
 
@@ -196,8 +323,8 @@ mod tests {
     async fn a_waiting_consumer_is_woken() {
         let mut log = MemoryLog::new();
         let (writer, feed) = feed(log.reader(), 0);
-        let mut live = feed.subscribe(None);
-        let waiting = tokio::spawn(async move { live.next().await.map(|r| r.sequence) });
+        let mut live = feed.subscribe(None).unwrap();
+        let waiting = tokio::spawn(async move { live.next().await.map(|e| e.record.sequence) });
         tokio::task::yield_now().await;
         publish(&mut log, &writer, 1..=1);
         assert_eq!(waiting.await.unwrap(), Some(1));

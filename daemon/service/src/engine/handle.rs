@@ -1,12 +1,15 @@
-//! What the rest of the service may ask of the engine: an async handle over the kernel thread's request channel.
+//! What the rest of the service may ask of the engine: an async handle over the partitions' request channels.
 
+use super::query;
+use crate::store::{LedgerQuery, StateCounts, StoreError, TimerIndex, TimerQuery};
 use crossbeam_channel::Sender;
+use minoots_kernel::id::partition_of;
 use minoots_kernel::{
-    ActionResult, ClockSource, CommandError, FiringId, TenantId, TimerDefinition, TimerId, TimerInstance,
-    TimerState,
+    ActionResult, Change, ClockSource, Command, CommandError, FiringId, LedgerEntry, Outcome, TenantId,
+    TimerDefinition, TimerId, TimerInstance,
 };
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Why a request was not carried out. What was refused has changed nothing.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -31,35 +34,17 @@ pub enum EngineError {
     ShuttingDown,
 }
 
-/// The answer to a create.
-#[derive(Clone, Debug)]
-pub struct Created {
-    /// The timer.
-    pub timer: TimerInstance,
-    /// True when the idempotency key had made it before.
-    pub replayed: bool,
-}
-
-/// Which timers to list, and where to go on.
-#[derive(Clone, Debug, Default)]
-pub struct ListQuery {
-    /// Whose.
-    pub tenant: TenantId,
-    /// Only those in this state.
-    pub state: Option<TimerState>,
-    /// Only those that carry all of these labels.
-    pub labels: Vec<(String, String)>,
-    /// Only those after this id, in order of id; the cursor of the page before.
-    pub after: Option<TimerId>,
-    /// At most so many.
-    pub limit: usize,
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        Self::StoreFailed { reason: error.to_string() }
+    }
 }
 
 /// One page of a listing, in order of id (which is the order of creation).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TimerPage {
     /// The timers.
-    pub timers: Vec<TimerInstance>,
+    pub timers: Vec<Arc<TimerInstance>>,
     /// Where the next page starts; `None` at the end.
     pub next: Option<TimerId>,
 }
@@ -70,9 +55,11 @@ pub struct FireOrder {
     /// Its name: the idempotency key of every action.
     pub firing: FiringId,
     /// The timer as it stands.
-    pub timer: TimerInstance,
+    pub timer: Arc<TimerInstance>,
     /// True when it is handed over again after a restart.
     pub replayed: bool,
+    /// The nominal times of earlier fires of the timer that are given up for this one.
+    pub supersedes: Vec<i64>,
 }
 
 /// How the engine is doing.
@@ -84,12 +71,12 @@ pub struct EngineStatus {
     pub clock_detail: String,
     /// Half the width of the clock's bound.
     pub clock_max_error_ns: Option<i64>,
-    /// Timers that wait.
-    pub scheduled: u64,
-    /// Fires whose actions are under way.
-    pub firing: u64,
-    /// The last durable event.
-    pub last_sequence: u64,
+    /// How many timers there are in each state; a moment behind the log.
+    pub counts: StateCounts,
+    /// How many timers are in memory.
+    pub in_memory: u64,
+    /// Each partition's last durable event, in order of the partitions.
+    pub last_sequences: Vec<u64>,
     /// Why changes are refused, while the disk is full or after it has failed.
     pub refusal: Option<EngineError>,
 }
@@ -101,21 +88,37 @@ impl EngineStatus {
     }
 }
 
-/// What the kernel thread receives. Replies go out after the events are durable.
+/// How one partition is doing.
+#[derive(Clone, Debug)]
+pub struct PartitionStatus {
+    /// Which clock it runs on.
+    pub clock: ClockSource,
+    /// The status word of the clock page, or why there is none.
+    pub clock_detail: String,
+    /// Half the width of the clock's bound.
+    pub clock_max_error_ns: Option<i64>,
+    /// How many timers are in memory.
+    pub in_memory: u64,
+    /// The last durable event.
+    pub last_sequence: u64,
+    /// Why changes are refused.
+    pub refusal: Option<EngineError>,
+}
+
+/// The answer to one command.
+pub type Answer = Result<Outcome, EngineError>;
+
+/// What a partition's thread receives. Replies go out after the events are durable.
 #[derive(Debug)]
 pub enum Request {
-    /// Create timers in one batch; one answer for each.
-    Create(Vec<(TimerId, Arc<TimerDefinition>)>, oneshot::Sender<Vec<Result<Created, EngineError>>>),
-    /// Cancel a timer.
-    Cancel(TenantId, TimerId, Option<String>, oneshot::Sender<Result<TimerInstance, EngineError>>),
-    /// The actions of a fire have ended.
-    Finish(FiringId, Vec<ActionResult>, oneshot::Sender<Result<(), EngineError>>),
-    /// Read one timer.
-    Get(TenantId, TimerId, oneshot::Sender<Result<TimerInstance, EngineError>>),
-    /// Read a page of timers.
-    List(ListQuery, oneshot::Sender<TimerPage>),
-    /// Read how the engine is doing.
-    Status(oneshot::Sender<EngineStatus>),
+    /// Carry out commands in one batch; one answer for each.
+    Commands(Vec<Command>, oneshot::Sender<Vec<Answer>>),
+    /// Read one timer; `None` when it is not in memory.
+    Get(TenantId, TimerId, oneshot::Sender<Option<Arc<TimerInstance>>>),
+    /// Read the last durable sequence.
+    LastSequence(oneshot::Sender<u64>),
+    /// Read how the partition is doing.
+    Status(oneshot::Sender<PartitionStatus>),
     /// Stop after what was received before.
     Shutdown,
 }
@@ -123,73 +126,286 @@ pub enum Request {
 /// Makes timer ids. Injected, so that a test or a simulation repeats them.
 pub type IdSource = Arc<dyn Fn() -> TimerId + Send + Sync>;
 
-/// A cheap handle on the engine; clone it freely.
+/// One partition, as the handle sees it.
 #[derive(Clone)]
-pub struct EngineHandle {
-    requests: Sender<Request>,
-    ids: IdSource,
+pub struct PartitionLink {
+    /// To its thread.
+    pub requests: Sender<Request>,
+    /// Its index, for reads.
+    pub index: Arc<dyn TimerIndex>,
+    /// How far the index has come.
+    pub applied: watch::Receiver<u64>,
 }
 
-impl EngineHandle {
-    /// Over the kernel thread's request channel.
-    pub fn new(requests: Sender<Request>, ids: IdSource) -> Self {
-        Self { requests, ids }
-    }
-
+impl PartitionLink {
     async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, EngineError> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(make(reply)).map_err(|_| EngineError::ShuttingDown)?;
         answer.await.map_err(|_| EngineError::ShuttingDown)
     }
 
-    /// Creates timers in one batch. When the answer arrives, every `Ok` in it is durable.
-    pub async fn create_many(
+    /// Waits until the index has everything that was durable when this was called.
+    async fn caught_up(&self) -> Result<(), EngineError> {
+        let last = self.ask(Request::LastSequence).await?;
+        let mut applied = self.applied.clone();
+        applied.wait_for(|a| *a >= last).await.map_err(|_| EngineError::ShuttingDown)?;
+        Ok(())
+    }
+
+    /// Reads the index where a wait for the disk holds nobody up.
+    async fn read<T: Send + 'static>(
         &self,
-        definitions: Vec<TimerDefinition>,
-    ) -> Result<Vec<Result<Created, EngineError>>, EngineError> {
-        let batch = definitions.into_iter().map(|d| ((self.ids)(), Arc::new(d))).collect();
-        self.ask(|reply| Request::Create(batch, reply)).await
+        read: impl FnOnce(&dyn TimerIndex) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let index = self.index.clone();
+        let task = tokio::task::spawn_blocking(move || read(&*index));
+        Ok(task.await.map_err(|_| EngineError::ShuttingDown)??)
+    }
+}
+
+/// A cheap handle on the engine; clone it freely.
+#[derive(Clone)]
+pub struct EngineHandle {
+    partitions: Arc<[PartitionLink]>,
+    ids: IdSource,
+}
+
+impl EngineHandle {
+    /// Over the partitions, in their order.
+    pub fn new(partitions: Vec<PartitionLink>, ids: IdSource) -> Self {
+        Self { partitions: partitions.into(), ids }
+    }
+
+    fn count(&self) -> u32 {
+        self.partitions.len() as u32
+    }
+
+    /// The partition of a timer.
+    fn place(&self, tenant: &TenantId, id: TimerId) -> usize {
+        partition_of(tenant, &id.as_u128().to_be_bytes(), self.count()) as usize
+    }
+
+    /// An id for a new timer. One with an idempotency key goes where the key is looked up.
+    fn new_id(&self, definition: &TimerDefinition) -> TimerId {
+        let Some(key) = definition.idempotency_key.as_ref().filter(|_| self.count() > 1) else {
+            return (self.ids)();
+        };
+        let wanted = partition_of(&definition.tenant, key.as_bytes(), self.count()) as usize;
+        loop {
+            let id = (self.ids)();
+            if self.place(&definition.tenant, id) == wanted {
+                return id;
+            }
+        }
+    }
+
+    /// Carries out commands, each where its timer is; the answers in the order of the commands.
+    async fn carry_out(&self, commands: Vec<(usize, Command)>) -> Result<Vec<Answer>, EngineError> {
+        if let [only] = &*self.partitions {
+            let commands = commands.into_iter().map(|(_, command)| command).collect();
+            return only.ask(|reply| Request::Commands(commands, reply)).await;
+        }
+        let total = commands.len();
+        let mut parts: Vec<(Vec<usize>, Vec<Command>)> = vec![Default::default(); self.partitions.len()];
+        for (order, (place, command)) in commands.into_iter().enumerate() {
+            parts[place].0.push(order);
+            parts[place].1.push(command);
+        }
+        let asked = parts.into_iter().zip(&*self.partitions).filter(|((orders, _), _)| !orders.is_empty());
+        let asked = asked.map(|((orders, commands), partition)| async move {
+            Ok((orders, partition.ask(|reply| Request::Commands(commands, reply)).await?))
+        });
+        let mut answers: Vec<Answer> = (0..total).map(|_| Err(EngineError::ShuttingDown)).collect();
+        for (orders, part) in futures::future::try_join_all(asked).await? {
+            for (order, answer) in orders.into_iter().zip(part) {
+                answers[order] = answer;
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn carry_out_one(&self, place: usize, command: Command) -> Answer {
+        let mut answers = self.carry_out(vec![(place, command)]).await?;
+        answers.pop().unwrap_or(Err(EngineError::ShuttingDown))
+    }
+
+    /// Creates timers in one batch. When the answer arrives, every `Ok` in it is durable.
+    pub async fn create_many(&self, definitions: Vec<TimerDefinition>) -> Result<Vec<Answer>, EngineError> {
+        let mut commands = Vec::with_capacity(definitions.len());
+        let mut refused = Vec::new();
+        for (order, definition) in definitions.into_iter().enumerate() {
+            if let Err(error) = self.check_upstreams(&definition).await {
+                refused.push((order, error));
+                continue;
+            }
+            let id = self.new_id(&definition);
+            let place = self.place(&definition.tenant, id);
+            commands.push((place, Command::Create { id, definition: Arc::new(definition) }));
+        }
+        let mut answers = self.carry_out(commands).await?;
+        for (order, error) in refused {
+            answers.insert(order, Err(error));
+        }
+        Ok(answers)
     }
 
     /// Creates one timer; durable when the answer arrives.
-    pub async fn create(&self, definition: TimerDefinition) -> Result<Created, EngineError> {
+    pub async fn create(&self, definition: TimerDefinition) -> Answer {
         let mut answers = self.create_many(vec![definition]).await?;
         answers.pop().unwrap_or(Err(EngineError::ShuttingDown))
     }
 
-    /// Cancels a scheduled timer; durable when the answer arrives.
-    pub async fn cancel(
+    /// Refuses a timer that waits for timers that are not there.
+    async fn check_upstreams(&self, definition: &TimerDefinition) -> Result<(), EngineError> {
+        let Some(after) = &definition.start_after else { return Ok(()) };
+        for upstream in &after.upstreams {
+            self.get(definition.tenant.clone(), upstream.timer).await?;
+        }
+        Ok(())
+    }
+
+    /// Changes a timer; durable when the answer arrives.
+    pub async fn change(
         &self,
         tenant: TenantId,
         id: TimerId,
-        reason: Option<String>,
-    ) -> Result<TimerInstance, EngineError> {
-        self.ask(|reply| Request::Cancel(tenant, id, reason, reply)).await?
+        expected_version: Option<u64>,
+        change: Change,
+    ) -> Answer {
+        let place = self.place(&tenant, id);
+        self.carry_out_one(place, Command::Change { tenant, id, expected_version, change }).await
+    }
+
+    /// Changes many timers of a tenant in the same way, in one batch; the answers in the order of the ids.
+    pub async fn change_many(
+        &self,
+        tenant: &TenantId,
+        ids: &[TimerId],
+        change: &Change,
+    ) -> Result<Vec<Answer>, EngineError> {
+        let command = |&id: &TimerId| {
+            let (tenant, change) = (tenant.clone(), change.clone());
+            (self.place(&tenant, id), Command::Change { tenant, id, expected_version: None, change })
+        };
+        self.carry_out(ids.iter().map(command).collect()).await
+    }
+
+    /// Changes every timer that a query finds, however many, and returns how many were changed. Those that cannot be
+    /// changed so (any more) are passed over.
+    pub async fn change_all(&self, mut query: TimerQuery, change: &Change) -> Result<u64, EngineError> {
+        let mut changed = 0;
+        loop {
+            let page = self.list(query.clone()).await?;
+            let ids: Vec<_> = page.timers.iter().map(|t| t.id).collect();
+            for answer in self.change_many(&query.tenant, &ids, change).await? {
+                match answer {
+                    Ok(_) => changed += 1,
+                    Err(EngineError::Refused(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            query.after = page.next;
+            if query.after.is_none() {
+                return Ok(changed);
+            }
+        }
+    }
+
+    /// Cancels a timer; durable when the answer arrives.
+    pub async fn cancel(&self, tenant: TenantId, id: TimerId, reason: Option<String>) -> Answer {
+        self.change(tenant, id, None, Change::Cancel { reason }).await
+    }
+
+    /// Records that whoever a fire woke has answered.
+    pub async fn acknowledge(
+        &self,
+        tenant: TenantId,
+        firing: FiringId,
+        by: Option<String>,
+        note: Option<String>,
+    ) -> Answer {
+        let place = self.place(&tenant, firing.timer);
+        self.carry_out_one(place, Command::Acknowledge { tenant, firing, by, note }).await
     }
 
     /// Records how the actions of a fire ended; durable when the answer arrives.
-    pub async fn finish(&self, firing: FiringId, results: Vec<ActionResult>) -> Result<(), EngineError> {
-        self.ask(|reply| Request::Finish(firing, results, reply)).await?
+    pub async fn finish(&self, tenant: TenantId, firing: FiringId, results: Vec<ActionResult>) -> Answer {
+        let place = self.place(&tenant, firing.timer);
+        self.carry_out_one(place, Command::Finish { tenant, firing, results }).await
     }
 
-    /// One timer.
-    pub async fn get(&self, tenant: TenantId, id: TimerId) -> Result<TimerInstance, EngineError> {
-        self.ask(|reply| Request::Get(tenant, id, reply)).await?
+    /// Tells a timer that waits what was seen of one that it waits for.
+    pub(super) async fn resolve(
+        &self,
+        tenant: &TenantId,
+        waiting: TimerId,
+        upstream: &TimerInstance,
+    ) -> Answer {
+        let place = self.place(tenant, waiting);
+        let (tenant, seen) = (tenant.clone(), upstream.seen());
+        let command = Command::Resolve { tenant, id: waiting, upstream: upstream.id, seen };
+        self.carry_out_one(place, command).await
     }
 
-    /// A page of timers.
-    pub async fn list(&self, query: ListQuery) -> Result<TimerPage, EngineError> {
-        self.ask(|reply| Request::List(query, reply)).await
+    /// One timer, as of a moment after the call.
+    pub async fn get(&self, tenant: TenantId, id: TimerId) -> Result<Arc<TimerInstance>, EngineError> {
+        let partition = &self.partitions[self.place(&tenant, id)];
+        let asker = tenant.clone();
+        if let Some(timer) = partition.ask(|reply| Request::Get(asker, id, reply)).await? {
+            return Ok(timer);
+        }
+        // What is not in memory is in the index, as new as it gets.
+        let found = partition.read(move |index| index.timer(&tenant, id)).await?;
+        found.ok_or_else(|| CommandError::NotFound(id).into())
+    }
+
+    /// A page of timers; it shows everything that was acknowledged before the call.
+    pub async fn list(&self, query: TimerQuery) -> Result<TimerPage, EngineError> {
+        let pages = self.partitions.iter().map(|partition| {
+            let query = query.clone();
+            async move {
+                partition.caught_up().await?;
+                partition.read(move |index| index.list(&query)).await
+            }
+        });
+        let pages = futures::future::try_join_all(pages).await?;
+        Ok(query::merge(pages, query.limit.max(1)))
+    }
+
+    /// What became of the occurrences of a timer, in order of their nominal times.
+    pub async fn ledger(&self, ask: LedgerQuery) -> Result<Vec<LedgerEntry>, EngineError> {
+        let partition = &self.partitions[self.place(&ask.tenant, ask.id)];
+        partition.caught_up().await?;
+        let (tenant, id) = (ask.tenant.clone(), ask.id);
+        if partition.read(move |index| index.timer(&tenant, id)).await?.is_none() {
+            return Err(CommandError::NotFound(ask.id).into());
+        }
+        partition.read(move |index| index.ledger(&ask.tenant, ask.id, ask.after_nominal_ns, ask.limit)).await
     }
 
     /// How the engine is doing.
     pub async fn status(&self) -> Result<EngineStatus, EngineError> {
-        self.ask(Request::Status).await
+        let asked = self.partitions.iter().map(|p| p.ask(Request::Status));
+        let all = futures::future::try_join_all(asked).await?;
+        let mut counts = StateCounts::default();
+        self.partitions.iter().for_each(|p| counts.add_all(&p.index.counts()));
+        let first = all.first().ok_or(EngineError::ShuttingDown)?;
+        Ok(EngineStatus {
+            clock: first.clock,
+            clock_detail: first.clock_detail.clone(),
+            clock_max_error_ns: first.clock_max_error_ns,
+            counts,
+            in_memory: all.iter().map(|p| p.in_memory).sum(),
+            last_sequences: all.iter().map(|p| p.last_sequence).collect(),
+            refusal: all.iter().find_map(|p| p.refusal.clone()),
+        })
     }
 
     /// Asks the engine to stop after what it has received so far.
     pub fn shutdown(&self) {
-        // An engine that is gone has stopped already.
-        let _ = self.requests.send(Request::Shutdown);
+        for partition in &*self.partitions {
+            // A partition that is gone has stopped already.
+            let _ = partition.requests.send(Request::Shutdown);
+        }
     }
 }

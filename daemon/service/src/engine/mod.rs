@@ -1,33 +1,37 @@
-//! The kernel's shell: one thread that owns the state, makes events durable, and fires timers on time.
+//! The kernel's shell: one thread for each partition, which owns its state, makes events durable, and fires timers on
+//! time; beside it one that keeps the partition's index.
 
 pub mod feed;
 pub mod handle;
-mod partition;
-mod round;
+pub mod indexer;
+pub mod linker;
+pub mod partition;
+mod query;
+mod recovery;
 
-pub use feed::{Feed, Subscription};
-pub use handle::{
-    Created, EngineError, EngineHandle, EngineStatus, FireOrder, IdSource, ListQuery, TimerPage,
-};
+pub use feed::{Cursor, Feed, FeedEvent, Subscription};
+pub use handle::{Answer, EngineError, EngineHandle, EngineStatus, FireOrder, IdSource, Request, TimerPage};
+pub use indexer::{Indexer, Job, Progress, Retention};
+pub use linker::Linker;
+pub use partition::{Outputs, Partition};
+pub use recovery::{Recovered, recover};
 
 use crate::clock::KernelClock;
-use crate::store::{EventLog, LogOptions, Recovery, SegmentLog, StoreError};
-use minoots_kernel::Kernel;
-use partition::Partition;
-use std::path::PathBuf;
+use crate::store::{PartitionStore, Recovery, StoreError};
+use handle::PartitionLink;
 use std::thread::JoinHandle;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What an engine runs on.
 pub struct EngineConfig {
-    /// The directory that it keeps its log in; made where there is none.
-    pub data_dir: PathBuf,
-    /// The time.
-    pub clock: Box<dyn KernelClock>,
+    /// The store of each partition, in their order.
+    pub stores: Vec<PartitionStore>,
+    /// Makes the clock of each partition; all tell the same time.
+    pub clock: Box<dyn Fn() -> Box<dyn KernelClock>>,
     /// Makes timer ids.
     pub ids: IdSource,
-    /// Sizes of the log's files.
-    pub log: LogOptions,
+    /// How long history is kept.
+    pub retention: Retention,
 }
 
 /// A running engine.
@@ -39,10 +43,22 @@ pub struct Started {
     pub fires: UnboundedReceiver<Vec<FireOrder>>,
     /// For live events.
     pub feed: Feed,
+    /// Tells timers that wait for others; to be run beside the engine.
+    pub linker: Linker,
     /// Ends after [`EngineHandle::shutdown`], or when the last handle is gone.
-    pub thread: JoinHandle<()>,
-    /// What was found in the log.
-    pub recovery: Recovery,
+    pub threads: Threads,
+    /// What was found in each partition's log.
+    pub recoveries: Vec<Recovery>,
+}
+
+/// The engine's threads.
+pub struct Threads(Vec<JoinHandle<()>>);
+
+impl Threads {
+    /// Waits until all have ended; an error when one of them had panicked.
+    pub fn join(self) -> std::thread::Result<()> {
+        self.0.into_iter().try_for_each(JoinHandle::join)
+    }
 }
 
 /// Why an engine could not start.
@@ -60,36 +76,57 @@ pub enum StartError {
 pub struct Engine;
 
 impl Engine {
-    /// Opens the log of a data directory, replays it, and starts the timing thread.
+    /// Recovers every partition and starts its threads.
     pub fn start(config: EngineConfig) -> Result<Started, StartError> {
-        let log = SegmentLog::open(&config.data_dir, config.log)?;
-        let place = config.data_dir.display().to_string();
-        Self::start_on(Box::new(log), place, config.clock, config.ids)
-    }
-
-    /// The same over any store; `place` names it in errors.
-    pub fn start_on(
-        mut log: Box<dyn EventLog>,
-        place: String,
-        mut clock: Box<dyn KernelClock>,
-        ids: IdSource,
-    ) -> Result<Started, StartError> {
-        let mut kernel = Kernel::new();
-        // The queue sorts by distance from now: without this the replay would pile every timer up far from 1970.
-        kernel.prepare(clock.stamp().now, 0);
-        let recovery = log.recover(&mut |record| kernel.replay(&record).map_err(|e| e.to_string()))?;
-        tracing::info!(
-            last_sequence = recovery.last_sequence,
-            scheduled = kernel.scheduled_count(),
-            firing = kernel.firing().len(),
-            "the event log is replayed"
-        );
-        let (feed_writer, feed) = feed::feed(log.reader(), recovery.last_sequence);
-        let (request_sender, requests) = crossbeam_channel::unbounded();
         let (fire_sender, fires) = unbounded_channel();
-        let partition = Partition::new(kernel, log, place, clock, requests, fire_sender, feed_writer);
-        let thread =
-            std::thread::Builder::new().name("minoots-kernel".to_string()).spawn(move || partition.run())?;
-        Ok(Started { handle: EngineHandle::new(request_sender, ids), fires, feed, thread, recovery })
+        let (mut links, mut sources, mut threads, mut recoveries) = (vec![], vec![], vec![], vec![]);
+        for (number, store) in config.stores.into_iter().enumerate() {
+            let started = start_partition(number, store, &*config.clock, fire_sender.clone(), config.retention)?;
+            links.push(started.link);
+            sources.push(started.source);
+            threads.extend(started.threads);
+            recoveries.push(started.recovery);
+        }
+        let handle = EngineHandle::new(links, config.ids);
+        let feed = Feed::new(sources);
+        let linker = Linker::new(handle.clone(), feed.clone());
+        Ok(Started { handle, fires, feed, linker, threads: Threads(threads), recoveries })
     }
+}
+
+struct StartedPartition {
+    link: PartitionLink,
+    source: feed::Source,
+    threads: [JoinHandle<()>; 2],
+    recovery: Recovery,
+}
+
+fn start_partition(
+    number: usize,
+    store: PartitionStore,
+    clock: &dyn Fn() -> Box<dyn KernelClock>,
+    fires: UnboundedSender<Vec<FireOrder>>,
+    retention: Retention,
+) -> Result<StartedPartition, StartError> {
+    let PartitionStore { mut log, index, snapshots, place } = store;
+    let (mut own_clock, mut index_clock) = (clock(), clock());
+    let now = own_clock.stamp().now;
+    let Recovered { kernel, recovery } = recover(&mut *log, &*index, snapshots.as_ref(), now)?;
+    let (writer, source) = feed::source(log.reader(), recovery.last_sequence);
+    let (request_sender, requests) = crossbeam_channel::unbounded();
+    let (job_sender, jobs) = crossbeam_channel::unbounded();
+    let (progress_sender, progress) = crossbeam_channel::unbounded();
+    let (indexer, applied) = Indexer::new(index.clone(), progress_sender, snapshots, retention);
+    let link = PartitionLink { requests: request_sender, index: index.clone(), applied };
+    let outputs = Outputs::new(fires, writer, job_sender);
+    let partition = Partition::new(kernel, log, index, place, own_clock, outputs);
+    let spawn = |name: String, work: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name).spawn(work);
+    let threads = [
+        spawn(format!("minoots-kernel-{number}"), Box::new(move || partition.run(&requests, &progress)))?,
+        spawn(
+            format!("minoots-index-{number}"),
+            Box::new(move || indexer.run(&jobs, move || index_clock.stamp().now)),
+        )?,
+    ];
+    Ok(StartedPartition { link, source, threads, recovery })
 }

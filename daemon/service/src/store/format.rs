@@ -2,11 +2,12 @@
 
 use super::StoreError;
 use minoots_kernel::EventRecord;
+use serde::Serialize;
 
 /// The first bytes of every segment.
 pub(super) const MAGIC: [u8; 8] = *b"MINOOTSL";
 /// The format that is written, and the newest that is read.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Bytes before the first record.
 pub(super) const HEADER_BYTES: usize = 64;
 /// Bytes before each payload.
@@ -22,21 +23,22 @@ pub(super) enum HeaderError {
     Checksum,
 }
 
-/// The header of the segment that starts with event `first_sequence`.
-pub(super) fn encode_header(first_sequence: u64) -> [u8; HEADER_BYTES] {
+/// The header of the segment of a partition that starts with event `first_sequence`.
+pub(super) fn encode_header(first_sequence: u64, partition: u32) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[0..8].copy_from_slice(&MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
     header[12..16].copy_from_slice(&(HEADER_BYTES as u32).to_le_bytes());
     header[16..24].copy_from_slice(&first_sequence.to_le_bytes());
-    // 24..28 is the partition, 0 so far; 28..60 is reserved.
+    header[24..28].copy_from_slice(&partition.to_le_bytes());
+    // 28..60 is reserved.
     let checksum = crc32c::crc32c(&header[..60]);
     header[60..64].copy_from_slice(&checksum.to_le_bytes());
     header
 }
 
-/// The first sequence that a header names.
-pub(super) fn decode_header(header: &[u8; HEADER_BYTES]) -> Result<u64, HeaderError> {
+/// The first sequence and the partition that a header names.
+pub(super) fn decode_header(header: &[u8; HEADER_BYTES]) -> Result<(u64, u32), HeaderError> {
     if header[0..8] != MAGIC {
         return Err(HeaderError::NotASegment);
     }
@@ -48,28 +50,33 @@ pub(super) fn decode_header(header: &[u8; HEADER_BYTES]) -> Result<u64, HeaderEr
     if u32_at(header, 60) != crc32c::crc32c(&header[..60]) || u32_at(header, 12) as usize != HEADER_BYTES {
         return Err(HeaderError::Checksum);
     }
-    Ok(u64_at(header, 16))
+    Ok((u64_at(header, 16), u32_at(header, 24)))
 }
 
 /// Appends the frames of one batch to `out`.
 pub(super) fn encode_batch(records: &[EventRecord], out: &mut Vec<u8>) -> Result<(), StoreError> {
     let Some(batch) = records.first().map(|r| r.sequence) else { return Ok(()) };
     for record in records {
-        let start = out.len();
-        out.extend_from_slice(&[0; FRAME_BYTES]);
-        let unwritable =
-            |why: String| StoreError::Failed { reason: format!("event {}: {why}", record.sequence) };
-        rmp_serde::encode::write_named(out, record).map_err(|e| unwritable(e.to_string()))?;
-        let length = out.len() - start - FRAME_BYTES;
-        if length > PAYLOAD_MAX_BYTES {
-            return Err(unwritable(format!("{length} bytes are over the limit of {PAYLOAD_MAX_BYTES}")));
-        }
-        let frame = &mut out[start..];
-        frame[0..4].copy_from_slice(&(length as u32).to_le_bytes());
-        frame[8..16].copy_from_slice(&batch.to_le_bytes());
-        let checksum = frame_checksum(frame);
-        frame[4..8].copy_from_slice(&checksum.to_le_bytes());
+        encode_frame(out, batch, record)
+            .map_err(|why| StoreError::Failed { reason: format!("event {}: {why}", record.sequence) })?;
     }
+    Ok(())
+}
+
+/// Appends one frame with a number of its own.
+pub(super) fn encode_frame(out: &mut Vec<u8>, number: u64, value: &impl Serialize) -> Result<(), String> {
+    let start = out.len();
+    out.extend_from_slice(&[0; FRAME_BYTES]);
+    rmp_serde::encode::write_named(out, value).map_err(|e| e.to_string())?;
+    let length = out.len() - start - FRAME_BYTES;
+    if length > PAYLOAD_MAX_BYTES {
+        return Err(format!("{length} bytes are over the limit of {PAYLOAD_MAX_BYTES}"));
+    }
+    let frame = &mut out[start..];
+    frame[0..4].copy_from_slice(&(length as u32).to_le_bytes());
+    frame[8..16].copy_from_slice(&number.to_le_bytes());
+    let checksum = frame_checksum(frame);
+    frame[4..8].copy_from_slice(&checksum.to_le_bytes());
     Ok(())
 }
 
@@ -115,14 +122,14 @@ mod tests {
 
     #[test]
     fn headers_read_back_and_bad_ones_are_told_apart() {
-        fn check(change: impl FnOnce(&mut [u8; HEADER_BYTES]), want: Result<u64, HeaderError>) {
-            let mut header = encode_header(7);
+        fn check(change: impl FnOnce(&mut [u8; HEADER_BYTES]), want: Result<(u64, u32), HeaderError>) {
+            let mut header = encode_header(7, 3);
             change(&mut header);
             assert_eq!(decode_header(&header), want);
         }
-        check(|_| {}, Ok(7));
+        check(|_| {}, Ok((7, 3)));
         check(|h| h[0] = b'X', Err(HeaderError::NotASegment));
-        check(|h| h[8] = 2, Err(HeaderError::Newer(2)));
+        check(|h| h[8] = 3, Err(HeaderError::Newer(3)));
         check(|h| h[16] = 8, Err(HeaderError::Checksum));
         check(|h| h[40] = 1, Err(HeaderError::Checksum));
     }

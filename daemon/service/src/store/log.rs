@@ -1,18 +1,18 @@
 //! The embedded store: an append-only log in segment files, one write and one sync for each batch.
 
+use super::ahead::Ahead;
+use super::disk::{Disk, DiskFile, OsDisk};
 use super::format::{self, HEADER_BYTES};
 use super::lock::DirectoryLock;
 use super::reader::Index;
 use super::scan::{Scan, Step};
 use super::{Cut, EventLog, LogReader, Recovery, StoreError};
 use minoots_kernel::EventRecord;
-use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Sizes of the log's files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,58 +32,80 @@ impl Default for LogOptions {
 /// How much room [`EventLog::check_room`] wants to see; less than that is used up by appends all the same.
 const ROOM_BYTES: u64 = 256 << 10;
 
-/// The log of one data directory, which it holds against other processes.
+/// The log of one partition; it holds its directory against other processes.
 #[derive(Debug)]
 pub struct SegmentLog {
     directory: PathBuf,
+    disk: Arc<dyn Disk>,
     options: LogOptions,
+    partition: u32,
+    ahead: Option<Ahead>,
     index: Index,
     last_sequence: u64,
     tail: Option<Tail>,
     /// Why nothing more can be appended.
     failed: Option<String>,
     buffer: Vec<u8>,
-    _lock: DirectoryLock,
+    _lock: Option<DirectoryLock>,
 }
 
 /// The segment that is written to.
 #[derive(Debug)]
 struct Tail {
     path: PathBuf,
-    file: File,
+    file: Arc<dyn DiskFile>,
     /// Where the next batch goes.
     used: u64,
     /// Up to here the file system has promised room.
-    reserved: u64,
+    reserved: Arc<AtomicU64>,
 }
 
 impl SegmentLog {
-    /// Opens the log of a data directory, and makes both where there are none.
-    pub fn open(data: &Path, options: LogOptions) -> Result<Self, StoreError> {
+    /// Opens the log of a partition's directory, and makes both where there are none.
+    pub fn open(data: &Path, partition: u32, options: LogOptions) -> Result<Self, StoreError> {
+        let mut log = Self::open_on(Arc::new(OsDisk), data, partition, options)?;
+        log._lock = Some(DirectoryLock::take(data)?);
+        log.ahead = Ahead::start();
+        Ok(log)
+    }
+
+    /// The same on another disk, without a lock and without a thread that reserves space ahead.
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        data: &Path,
+        partition: u32,
+        options: LogOptions,
+    ) -> Result<Self, StoreError> {
         let directory = data.join("log");
-        std::fs::create_dir_all(&directory).map_err(StoreError::io("make the directory", &directory))?;
-        let lock = DirectoryLock::take(data)?;
+        disk.make_directory(&directory).map_err(StoreError::io("make the directory", &directory))?;
         Ok(Self {
             directory,
+            index: Index::new(disk.clone(), partition),
+            disk,
             options,
-            index: Index::default(),
+            partition,
+            ahead: None,
             last_sequence: 0,
             tail: None,
             failed: None,
             buffer: Vec::new(),
-            _lock: lock,
+            _lock: None,
         })
     }
 
-    /// The segments in order; removes what a crash left of a segment that was being made.
-    fn segments(&self) -> Result<Vec<PathBuf>, StoreError> {
-        let list = std::fs::read_dir(&self.directory).map_err(StoreError::io("list", &self.directory))?;
+    /// The segments in order, each with its first sequence; removes what a crash left of one that was being made.
+    fn segments(&self) -> Result<Vec<(u64, PathBuf)>, StoreError> {
         let mut segments = Vec::new();
-        for entry in list {
-            let path = entry.map_err(StoreError::io("list", &self.directory))?.path();
+        for path in self.disk.list(&self.directory).map_err(StoreError::io("list", &self.directory))? {
             match path.extension().and_then(|e| e.to_str()) {
-                Some("segment") => segments.push(path),
-                Some("new") => std::fs::remove_file(&path).map_err(StoreError::io("remove", &path))?,
+                Some("segment") => {
+                    let first = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
+                    let first = first.ok_or_else(|| {
+                        StoreError::damaged(&path, 0, "the file is not named after its first event")
+                    })?;
+                    segments.push((first, path));
+                }
+                Some("new") => self.disk.remove(&path).map_err(StoreError::io("remove", &path))?,
                 _ => {}
             }
         }
@@ -98,7 +120,7 @@ impl SegmentLog {
         is_last: bool,
         each: &mut dyn FnMut(EventRecord) -> Result<(), String>,
     ) -> Result<(u64, Option<Cut>), StoreError> {
-        let (mut scan, first) = Scan::open(path)?;
+        let (mut scan, first) = Scan::open(&*self.disk, path, self.partition)?;
         if first != self.last_sequence + 1 {
             let why = format!("it starts with event {first}, but event {} is next", self.last_sequence + 1);
             return Err(StoreError::damaged(
@@ -152,21 +174,20 @@ impl SegmentLog {
         let path = self.directory.join(format!("{first:020}.segment"));
         let unfinished = path.with_extension("new");
         let make = || {
-            let file =
-                OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&unfinished)?;
-            file.write_all_at(&format::encode_header(first), 0)?;
-            file.sync_all()?;
-            std::fs::rename(&unfinished, &path)?;
-            File::open(&self.directory)?.sync_all()?;
+            let file = self.disk.open(&unfinished, true)?;
+            file.write_at(&format::encode_header(first, self.partition), 0)?;
+            file.sync()?;
+            self.disk.rename(&unfinished, &path)?;
+            self.disk.sync_directory(&self.directory)?;
             Ok(file)
         };
         let file = make().inspect_err(|_: &io::Error| {
             // Only to give the space back: what stays is removed when the log is next opened.
-            let _ = std::fs::remove_file(&unfinished);
+            let _ = self.disk.remove(&unfinished);
         })?;
         self.index.add_segment(path.clone(), first);
         let used = HEADER_BYTES as u64;
-        self.tail = Some(Tail { path, file, used, reserved: used });
+        self.tail = Some(Tail { path, file, used, reserved: Arc::new(AtomicU64::new(used)) });
         Ok(())
     }
 
@@ -177,9 +198,8 @@ impl SegmentLog {
                 return Ok(());
             }
             // A finished segment ends with its last record.
-            tail.file.set_len(tail.used)?;
-            tail.reserved = tail.used;
-            tail.file.sync_all()?;
+            tail.cut_back()?;
+            tail.file.sync()?;
         }
         self.new_segment()
     }
@@ -188,11 +208,15 @@ impl SegmentLog {
         self.make_place(bytes)?;
         let Some(tail) = &mut self.tail else { return Ok(()) };
         tail.reserve(bytes, self.options.reserve_bytes)?;
-        if let Err(error) = tail.file.write_all_at(&self.buffer, tail.used) {
+        if let Err(error) = tail.file.write_at(&self.buffer, tail.used) {
             // What was written of the batch goes away again, so that nothing is left behind the next one.
-            tail.file.set_len(tail.used)?;
-            tail.reserved = tail.used;
+            tail.cut_back()?;
             return Err(error);
+        }
+        if let Some(ahead) = &self.ahead
+            && tail.used + bytes + self.options.reserve_bytes / 2 > tail.reserved.load(Ordering::Relaxed)
+        {
+            ahead.ask(&tail.file, &tail.reserved, self.options.reserve_bytes);
         }
         Ok(())
     }
@@ -220,64 +244,99 @@ impl SegmentLog {
 }
 
 impl Tail {
+    /// Gives up what is reserved, or was written, past the last batch.
+    fn cut_back(&mut self) -> io::Result<()> {
+        self.file.set_length(self.used)?;
+        // A new number: a piece that is being reserved must not count any more.
+        self.reserved = Arc::new(AtomicU64::new(self.used));
+        Ok(())
+    }
+
     /// Makes sure that the next `bytes` have room. Asks for a large piece, and for what is needed where that is too much.
     fn reserve(&mut self, bytes: u64, piece: u64) -> io::Result<()> {
         let needed = self.used + bytes;
-        if needed <= self.reserved {
+        let reserved = self.reserved.load(Ordering::Relaxed);
+        if needed <= reserved {
             return Ok(());
         }
         let generous = needed.next_multiple_of(piece.max(1));
-        let mut answer = Err(Errno::NOSPC);
+        let mut answer = Ok(());
         for target in [generous, needed] {
-            answer = rustix::fs::fallocate(
-                &self.file,
-                FallocateFlags::empty(),
-                self.reserved,
-                target - self.reserved,
-            );
-            match answer {
+            answer = self.file.reserve(reserved, target - reserved);
+            match &answer {
                 Ok(()) => {
-                    self.reserved = target;
+                    self.reserved.store(target, Ordering::Relaxed);
                     return Ok(());
                 }
                 // A file system that cannot reserve says at the write, or not at all, that it is full.
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+                Err(e)
+                    if matches!(
+                        e.raw_os_error().map(Errno::from_raw_os_error),
+                        Some(Errno::OPNOTSUPP | Errno::NOSYS)
+                    ) =>
+                {
+                    return Ok(());
+                }
                 Err(_) => {}
             }
         }
         // A call that failed may have reserved a part: give it back, to others who may need it more.
-        let _ = self.file.set_len(self.reserved);
-        Ok(answer?)
+        let _ = self.file.set_length(reserved);
+        answer
     }
 }
 
 impl EventLog for SegmentLog {
     fn recover(
         &mut self,
+        after: u64,
         each: &mut dyn FnMut(EventRecord) -> Result<(), String>,
     ) -> Result<Recovery, StoreError> {
         let segments = self.segments()?;
+        // The segments that hold no event after that one are only named; the one that has the next is read.
+        let needed = segments.partition_point(|(first, _)| *first <= after + 1).saturating_sub(1);
+        for (first, path) in &segments[..needed] {
+            self.index.add_segment(path.clone(), *first);
+        }
+        let oldest = segments.first().map_or(1, |(first, _)| *first);
+        if oldest > after + 1 {
+            let (first, path) = &segments[0];
+            let why = format!("it starts with event {first}, but event {} is needed", after + 1);
+            return Err(StoreError::damaged(path, 16, format!("{why}: a segment file is missing")));
+        }
+        self.last_sequence = segments.get(needed).map_or(0, |(first, _)| first - 1);
         let mut cut = None;
-        for (number, path) in segments.iter().enumerate() {
+        for (number, (_, path)) in segments.iter().enumerate().skip(needed) {
             let is_last = number + 1 == segments.len();
-            let (used, torn) = self.recover_segment(path, is_last, each)?;
+            let (used, torn) = self.recover_segment(path, is_last, &mut |record| {
+                if record.sequence > after { each(record) } else { Ok(()) }
+            })?;
             if !is_last {
                 continue;
             }
-            let file =
-                OpenOptions::new().read(true).write(true).open(path).map_err(StoreError::io("open", path))?;
+            let file = self.disk.open(path, false).map_err(StoreError::io("open", path))?;
             if let Some(torn) = &torn {
                 tracing::warn!(
                     path = %path.display(), offset = torn.offset, bytes = torn.bytes,
                     "cut off an unfinished batch at the end of the event log; it was never acknowledged"
                 );
-                file.set_len(used)
-                    .and_then(|()| file.sync_all())
+                file.set_length(used)
+                    .and_then(|()| file.sync())
                     .map_err(StoreError::io("truncate", path))?;
             }
-            let reserved = file.metadata().map_err(StoreError::io("examine", path))?.len();
-            self.tail = Some(Tail { path: path.clone(), file, used, reserved });
+            let reserved = file.length().map_err(StoreError::io("examine", path))?;
+            self.tail =
+                Some(Tail { path: path.clone(), file, used, reserved: Arc::new(AtomicU64::new(reserved)) });
             cut = torn;
+        }
+        if self.last_sequence < after {
+            return Err(StoreError::Failed {
+                reason: format!(
+                    "the event log in {} ends at event {}, but event {after} was acknowledged",
+                    self.directory.display(),
+                    self.last_sequence
+                ),
+            });
         }
         Ok(Recovery { last_sequence: self.last_sequence, cut })
     }
@@ -298,7 +357,7 @@ impl EventLog for SegmentLog {
         let bytes = self.buffer.len() as u64;
         self.write(bytes).map_err(|e| self.sort_error(&e))?;
         let Some(tail) = &mut self.tail else { return Ok(()) };
-        if let Err(error) = tail.file.sync_data() {
+        if let Err(error) = tail.file.sync() {
             // After a failed sync nobody knows what is on the disk, so even "no room" is final here.
             let reason = format!("{error} while {} was synced", tail.path.display());
             return Err(self.fail(reason));
@@ -321,5 +380,58 @@ impl EventLog for SegmentLog {
 
     fn reader(&self) -> Arc<dyn LogReader> {
         Arc::new(self.index.clone())
+    }
+}
+
+impl SegmentLog {
+    /// A handle that removes old segments, from any thread.
+    pub fn trimmer(&self) -> LogTrimmer {
+        LogTrimmer { disk: self.disk.clone(), index: self.index.clone(), directory: self.directory.clone() }
+    }
+}
+
+/// Removes old segments of a log.
+#[derive(Debug)]
+pub struct LogTrimmer {
+    disk: Arc<dyn Disk>,
+    index: Index,
+    directory: PathBuf,
+}
+
+impl LogTrimmer {
+    /// Removes the segments whose events are all at or before `sequence` and happened before `before_ns`; never the
+    /// newest. Returns how many.
+    pub fn trim(&self, sequence: u64, before_ns: i64) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        while let Some((path, next_first)) = self.index.oldest() {
+            if next_first > sequence + 1 || self.started_at(next_first)? >= before_ns {
+                break;
+            }
+            // Out of the readers' sight first: a reader that has the file open goes on.
+            self.index.forget_oldest();
+            self.disk.remove(&path).map_err(StoreError::io("remove", &path))?;
+            removed += 1;
+        }
+        if removed > 0 {
+            self.disk.sync_directory(&self.directory).map_err(StoreError::io("sync", &self.directory))?;
+        }
+        Ok(removed)
+    }
+
+    /// When the event that a segment starts with happened: all before it happened earlier.
+    fn started_at(&self, first: u64) -> Result<i64, StoreError> {
+        Ok(self.index.read(first, 1)?.first().map_or(i64::MAX, |record| record.at_ns))
+    }
+
+    /// The bytes of the segments that [`Self::trim`] would remove.
+    pub fn old_bytes(&self, sequence: u64, before_ns: i64) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for (path, next_first) in self.index.segments_up_to(sequence) {
+            if self.started_at(next_first)? >= before_ns {
+                break;
+            }
+            bytes += self.disk.open_to_read(&path).and_then(|f| f.length()).unwrap_or(0);
+        }
+        Ok(bytes)
     }
 }

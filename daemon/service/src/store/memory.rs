@@ -46,10 +46,11 @@ impl MemoryLog {
 impl EventLog for MemoryLog {
     fn recover(
         &mut self,
+        after: u64,
         each: &mut dyn FnMut(EventRecord) -> Result<(), String>,
     ) -> Result<Recovery, StoreError> {
         let state = self.state();
-        for record in &state.records {
+        for record in state.records.iter().filter(|r| r.sequence > after) {
             each(record.clone()).map_err(|reason| StoreError::Failed { reason })?;
         }
         Ok(Recovery { last_sequence: state.records.len() as u64, cut: None })
@@ -81,6 +82,10 @@ impl EventLog for MemoryLog {
 }
 
 impl LogReader for MemoryLog {
+    fn oldest_sequence(&self) -> Option<u64> {
+        self.state().records.first().map(|r| r.sequence)
+    }
+
     fn read(&self, from: u64, limit: usize) -> Result<Vec<EventRecord>, StoreError> {
         let skip = usize::try_from(from.max(1) - 1).unwrap_or(usize::MAX);
         Ok(self.state().records.iter().skip(skip).take(limit).cloned().collect())

@@ -1,17 +1,23 @@
 //! Durable events: what the engine asks of a store, whichever keeps them.
 
+mod ahead;
+pub mod disk;
 mod format;
+pub mod index;
 mod lock;
 mod log;
 mod memory;
 mod reader;
 mod scan;
+mod snapshot;
 
 #[cfg(test)]
 mod conformance;
 
-pub use log::{LogOptions, SegmentLog};
+pub use index::{IndexPage, LedgerQuery, MemoryIndex, StateCounts, TimerIndex, TimerQuery};
+pub use log::{LogOptions, LogTrimmer, SegmentLog};
 pub use memory::{MemoryFault, MemoryLog};
+pub use snapshot::Snapshots;
 
 use minoots_kernel::EventRecord;
 use std::path::{Path, PathBuf};
@@ -19,10 +25,11 @@ use std::sync::Arc;
 
 /// The append-only log of one partition.
 pub trait EventLog: Send {
-    /// Hands every stored event to `each`, oldest first, and makes the log ready for appends. Called once, first.
-    /// An error of `each` stops it: the log holds events that do not fit together.
+    /// Hands every stored event after `after` to `each`, oldest first, and makes the log ready for appends. Called
+    /// once, first. An error of `each` stops it: the log holds events that do not fit together.
     fn recover(
         &mut self,
+        after: u64,
         each: &mut dyn FnMut(EventRecord) -> Result<(), String>,
     ) -> Result<Recovery, StoreError>;
 
@@ -37,9 +44,25 @@ pub trait EventLog: Send {
     fn reader(&self) -> Arc<dyn LogReader>;
 }
 
+/// Everything that one partition stores.
+pub struct PartitionStore {
+    /// The truth.
+    pub log: Box<dyn EventLog>,
+    /// The state, made from the log.
+    pub index: Arc<dyn TimerIndex>,
+    /// What lets the log be trimmed; without it the log only grows.
+    pub snapshots: Option<Snapshots>,
+    /// Names the store in errors.
+    pub place: String,
+}
+
 /// Reads durable events.
 pub trait LogReader: Send + Sync {
-    /// At most `limit` events from sequence `from` on, in order; empty past the end.
+    /// The oldest event that is kept, or would be; `None` in an empty log.
+    fn oldest_sequence(&self) -> Option<u64>;
+
+    /// At most `limit` events from sequence `from` on, in order; empty past the end. [`StoreError::Gone`] where that
+    /// event is no longer kept.
     fn read(&self, from: u64, limit: usize) -> Result<Vec<EventRecord>, StoreError>;
 }
 
@@ -108,6 +131,22 @@ pub enum StoreError {
         found: u32,
         /// The newest known here.
         newest: u32,
+    },
+    /// The event was kept for its time and is gone.
+    #[error("event {sequence} is no longer kept: start with event {oldest}, or with the present state")]
+    Gone {
+        /// The one asked for.
+        sequence: u64,
+        /// The oldest that is kept.
+        oldest: u64,
+    },
+    /// The index does not hold what it should.
+    #[error("the index in {} is unusable ({why}): remove that directory, it is made again from the log", path.display())]
+    Index {
+        /// The directory of the index.
+        path: PathBuf,
+        /// What was found.
+        why: String,
     },
     /// The operating system refused something while the log was opened or read.
     #[error("cannot {what} {}: {source}", path.display())]

@@ -1,9 +1,9 @@
 //! Reading one segment file from front to back.
 
 use super::StoreError;
+use super::disk::{Disk, FileReader};
 use super::format::{self, FRAME_BYTES, HEADER_BYTES, HeaderError, PAYLOAD_MAX_BYTES};
 use minoots_kernel::EventRecord;
-use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -22,29 +22,38 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Scan<'a> {
     path: &'a Path,
-    input: BufReader<File>,
+    input: BufReader<FileReader>,
     offset: u64,
     length: u64,
     frame: Vec<u8>,
 }
 
 impl<'a> Scan<'a> {
-    /// Opens a segment at its first record; also returns the sequence that its header names.
-    pub(super) fn open(path: &'a Path) -> Result<(Self, u64), StoreError> {
-        let mut file = File::open(path).map_err(StoreError::io("open", path))?;
-        let length = file.metadata().map_err(StoreError::io("examine", path))?.len();
+    /// Opens a segment of a partition at its first record; also returns the sequence that its header names.
+    pub(super) fn open(
+        disk: &dyn Disk,
+        path: &'a Path,
+        partition: u32,
+    ) -> Result<(Self, u64), StoreError> {
+        let file = disk.open_to_read(path).map_err(StoreError::io("open", path))?;
+        let length = file.length().map_err(StoreError::io("examine", path))?;
+        let mut file = FileReader::new(file);
         let mut header = [0; HEADER_BYTES];
         if length < HEADER_BYTES as u64 {
             return Err(StoreError::damaged(path, length, "it ends inside the header"));
         }
         file.read_exact(&mut header).map_err(StoreError::io("read", path))?;
-        let first = format::decode_header(&header).map_err(|e| match e {
+        let (first, found) = format::decode_header(&header).map_err(|e| match e {
             HeaderError::NotASegment => StoreError::damaged(path, 0, "this is no event log"),
             HeaderError::Checksum => StoreError::damaged(path, 0, "the header's checksum is wrong"),
             HeaderError::Newer(found) => {
                 StoreError::NewerFormat { path: path.to_path_buf(), found, newest: format::VERSION }
             }
         })?;
+        if found != partition {
+            let why = format!("it belongs to partition {found}, not {partition}");
+            return Err(StoreError::damaged(path, 24, why));
+        }
         let input = BufReader::with_capacity(256 << 10, file);
         Ok((Self { path, input, offset: HEADER_BYTES as u64, length, frame: Vec::new() }, first))
     }
