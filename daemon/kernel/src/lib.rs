@@ -14,6 +14,7 @@ pub mod id;
 pub mod instance;
 pub mod kernel;
 mod query;
+pub mod recurrence;
 mod validate;
 
 pub use clock::{ClockSource, ClockStamp};
