@@ -15,7 +15,7 @@ const MAX_LINES: usize = 800;
 const PURE: &[(&str, &[&str])] = &[
     ("chronotick-core", &["libm", "loom"]),
     ("chronotick-discipline", &["chronotick-core", "libm", "serde"]),
-    ("minoots-kernel", &["chronotick-core", "serde", "uuid"]),
+    ("minoots-kernel", &["chronotick-core", "croner", "jiff", "serde", "uuid"]),
 ];
 
 /// The arrows between our crates, each downwards: a crate and what it may point to.

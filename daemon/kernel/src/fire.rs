@@ -114,19 +114,20 @@ impl Kernel {
         reason: SkipReason,
         stamp: &ClockStamp,
     ) {
-        let mut missed = self.missed(timer, first.nominal_ns, until_ns, limit.min(SKIP_STEP));
         let left = timer.definition.bounds.count.map_or(u64::MAX, |count| count - timer.status.occurrences);
-        if missed.count > left {
-            missed = self.missed(timer, first.nominal_ns, until_ns, left);
+        let limit = limit.min(left);
+        let mut missed = self.missed(timer, first.nominal_ns, until_ns, limit.min(SKIP_STEP));
+        if missed.is_capped || missed.count > limit {
+            missed = self.first_of(timer, first.nominal_ns, missed.count.min(limit));
         }
-        let last_ns = missed.last.as_ns();
+        let (count, last_ns) = (missed.count, missed.last.as_ns());
         let event = Event::Skipped {
             timer: timer.id,
             nominal_ns: first.nominal_ns,
-            last_nominal_ns: (missed.count > 1).then_some(last_ns),
-            count: missed.count,
+            last_nominal_ns: (count > 1).then_some(last_ns),
+            count,
             reason,
-            next: self.following(timer, last_ns, missed.count),
+            next: self.following(timer, last_ns, count),
         };
         self.stage(timer.tenant().clone(), event, stamp);
     }
@@ -290,6 +291,22 @@ impl Kernel {
             }
             _ => one,
         }
+    }
+
+    /// The first `count` occurrences from one that is there.
+    fn first_of(&mut self, timer: &Arc<TimerInstance>, from_ns: i64, count: u64) -> Missed {
+        let mut last = Timestamp::from_ns(from_ns);
+        if let ScheduleSpec::Interval(spec) = &timer.definition.schedule {
+            let steps = i64::try_from(count.saturating_sub(1)).unwrap_or(i64::MAX);
+            last = Timestamp::from_ns(from_ns.saturating_add(spec.every_ns.saturating_mul(steps)));
+        } else if let Ok(Some(recurrence)) = self.recurrence(&timer.definition) {
+            let base = Timestamp::from_ns(timer.status.base_ns);
+            for _ in 1..count {
+                let Some(next) = recurrence.next(base, last) else { break };
+                last = next;
+            }
+        }
+        Missed { count, last, is_capped: false }
     }
 
     /// The compiled rule; `None` for a one-shot.

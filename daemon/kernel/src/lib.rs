@@ -17,6 +17,7 @@ pub mod instance;
 pub mod kernel;
 pub mod ledger;
 mod memory;
+pub mod recurrence;
 mod validate;
 pub mod view;
 
