@@ -2,7 +2,7 @@
 
 use crate::engine::FireOrder;
 use chronotick_core::Span;
-use minoots_kernel::{ActionResult, ClockSource, Event, EventRecord, ScheduleSpec, TimerInstance};
+use minoots_kernel::{ActionResult, Event, EventRecord, ScheduleSpec, TimerInstance};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -24,7 +24,7 @@ pub struct TimerView<'a> {
     name: &'a str,
     state: &'static str,
     schedule: ScheduleView,
-    due_at: String,
+    due_at: Option<String>,
     created_at: String,
     clock: ClockView,
     fired_at: Option<String>,
@@ -45,6 +45,8 @@ pub struct TimerView<'a> {
 enum ScheduleView {
     After(String),
     At(String),
+    Every(String),
+    Cron(String),
 }
 
 #[derive(Debug, Serialize)]
@@ -87,27 +89,30 @@ impl<'a> TimerView<'a> {
     /// What one receiver may know: the parameters of the other actions can hold secrets.
     pub fn without_actions(timer: &'a TimerInstance) -> Self {
         let definition = &*timer.definition;
+        let (status, last) = (&timer.status, timer.status.last.as_ref());
         Self {
             id: timer.id.to_string(),
             name: &definition.name,
-            state: timer.state.as_str(),
-            schedule: match definition.schedule {
-                ScheduleSpec::AfterNs(ns) => ScheduleView::After(Span::from_ns(ns).to_string()),
-                ScheduleSpec::AtNs(ns) => ScheduleView::At(rfc3339(ns)),
+            state: status.state.as_str(),
+            schedule: match &definition.schedule {
+                ScheduleSpec::AfterNs(ns) => ScheduleView::After(Span::from_ns(*ns).to_string()),
+                ScheduleSpec::AtNs(ns) => ScheduleView::At(rfc3339(*ns)),
+                ScheduleSpec::Interval(i) => ScheduleView::Every(Span::from_ns(i.every_ns).to_string()),
+                ScheduleSpec::Cron(c) => ScheduleView::Cron(c.expression.clone()),
             },
-            due_at: rfc3339(timer.due_ns),
-            created_at: rfc3339(timer.created_ns),
-            clock: ClockView { source: timer.created_clock.as_str() },
-            fired_at: timer.fired_ns.map(rfc3339),
-            lateness_ns: timer.lateness_ns,
-            ended_at: timer.ended_ns.map(rfc3339),
-            cancel_reason: timer.cancel_reason.as_deref(),
+            due_at: timer.due_ns().map(rfc3339),
+            created_at: rfc3339(status.created_ns),
+            clock: ClockView { source: status.created_clock.as_str() },
+            fired_at: last.map(|l| rfc3339(l.fired_ns)),
+            lateness_ns: last.map(|l| l.lateness_ns()),
+            ended_at: status.ended_ns.map(rfc3339),
+            cancel_reason: status.reason.as_deref(),
             labels: &definition.labels,
             metadata: definition.metadata_json.as_deref().and_then(stored_json),
             actions: None,
-            results: timer.results.iter().map(ResultView::from).collect(),
+            results: last.map(|l| l.results.iter().map(ResultView::from).collect()).unwrap_or_default(),
             idempotency_key: definition.idempotency_key.as_deref(),
-            version: timer.version,
+            version: status.version,
         }
     }
 }
@@ -146,16 +151,17 @@ pub fn event(record: &EventRecord) -> String {
             labels: &definition.labels,
         },
         Event::Cancelled { reason, .. } => DetailsView::Cancelled { reason: reason.as_deref() },
-        Event::Firing { firing, lateness_ns, max_error_ns } => DetailsView::Fired {
+        Event::Firing { firing, lateness_ns, max_error_ns, .. } => DetailsView::Fired {
             firing_id: firing.to_string(),
             due_at: rfc3339(firing.nominal_ns),
             lateness_ns: *lateness_ns,
             max_error_ns: *max_error_ns,
         },
-        Event::Completed { firing, results } | Event::Failed { firing, results } => DetailsView::Ended {
+        Event::Completed { firing, results, .. } | Event::Failed { firing, results, .. } => DetailsView::Ended {
             firing_id: firing.to_string(),
             results: results.iter().map(ResultView::from).collect(),
         },
+        _ => DetailsView::Cancelled { reason: None },
     };
     to_text(&EventView {
         sequence: record.sequence,
@@ -188,16 +194,17 @@ struct FiredClockView {
 
 /// The body of a webhook whose action gives none.
 pub fn fired_webhook(order: &FireOrder) -> String {
+    let last = order.timer.status.last.as_ref().filter(|l| l.nominal_ns == order.firing.nominal_ns);
     to_text(&WebhookView {
         r#type: "timer.fired",
         timer: TimerView::without_actions(&order.timer),
         firing_id: order.firing.to_string(),
         due_at: rfc3339(order.firing.nominal_ns),
-        fired_at: order.timer.fired_ns.map(rfc3339),
-        lateness_ns: order.timer.lateness_ns,
+        fired_at: last.map(|l| rfc3339(l.fired_ns)),
+        lateness_ns: last.map(|l| l.lateness_ns()),
         clock: FiredClockView {
-            source: order.timer.fired_clock.map(ClockSource::as_str),
-            max_error_ns: order.timer.fired_max_error_ns,
+            source: last.map(|l| l.clock.as_str()),
+            max_error_ns: last.and_then(|l| l.max_error_ns),
         },
     })
 }

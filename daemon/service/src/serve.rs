@@ -4,16 +4,16 @@ use crate::actions::{Connector, Connectors, Orchestrator, Webhook};
 use crate::api::{self, App};
 use crate::clock::PageClock;
 use crate::config::Config;
-use crate::engine::{Engine, EngineConfig, EngineHandle, StartError, Started};
+use crate::engine::{Engine, EngineConfig, EngineHandle, StartError, Started, Threads};
 use crate::ids;
-use crate::store::LogOptions;
+use crate::store::{LogOptions, embedded};
 use crate::telemetry::Metrics;
 use axum::Router;
 use axum::serve::ListenerExt;
+use minoots_kernel::TenantId;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -56,7 +56,7 @@ pub struct Service {
     /// The clock in use, in words.
     pub clock: String,
     engine: EngineHandle,
-    engine_thread: thread::JoinHandle<()>,
+    engine_threads: Threads,
     orchestrator: JoinHandle<()>,
     server: JoinHandle<()>,
     stop_serving: CancellationToken,
@@ -68,11 +68,14 @@ impl Service {
     pub async fn start(config: &Config) -> Result<Self, ServeError> {
         // First of all: an address in use is the likeliest mistake, and the store is not touched then.
         let listener = bind(config.listen).await?;
+        let stores = embedded::open(&config.data_dir, config.partitions, LogOptions::default())
+            .map_err(StartError::from)?;
+        let shm_name = config.shm_name.clone();
         let started = Engine::start(EngineConfig {
-            data_dir: config.data_dir.clone(),
-            clock: Box::new(PageClock::new(Some(&config.shm_name))),
+            stores,
+            clock: Box::new(move || Box::new(PageClock::new(Some(&shm_name)))),
             ids: ids::system(),
-            log: LogOptions::default(),
+            retention: config.retention,
         })?;
         Self::assemble(config, listener, started).await
     }
@@ -88,7 +91,8 @@ impl Service {
             listener.local_addr().map_err(|reason| ServeError::Listen { listen: config.listen, reason })?;
         let webhook: Arc<dyn Connector> = Arc::new(Webhook::new().map_err(ServeError::Webhook)?);
         let connectors = Connectors::new([webhook]);
-        let Started { handle: engine, fires, feed, thread: engine_thread, .. } = started;
+        let Started { handle: engine, fires, feed, linker, threads: engine_threads, .. } = started;
+        tokio::spawn(linker.run(vec![TenantId::default()]));
         let clock = match engine.status().await {
             Ok(status) => format!("{}: {}", status.clock.as_str(), status.clock_detail),
             Err(e) => e.to_string(),
@@ -108,7 +112,7 @@ impl Service {
         );
         let app = App { engine: engine.clone(), feed, connectors, metrics, shutdown: stop_serving.clone() };
         let server = tokio::spawn(serve_http(listener, api::router(app).await, stop_serving.clone()));
-        Ok(Self { addr, clock, engine, engine_thread, orchestrator, server, stop_serving, stop_actions })
+        Ok(Self { addr, clock, engine, engine_threads, orchestrator, server, stop_serving, stop_actions })
     }
 
     /// Stops accepting, lets requests and action attempts end, then stops the engine. A fire whose actions have not
@@ -125,9 +129,9 @@ impl Service {
             orchestrator.abort();
         }
         self.engine.shutdown();
-        let thread = self.engine_thread;
-        if let Ok(Err(_panic)) = tokio::task::spawn_blocking(move || thread.join()).await {
-            tracing::error!("the kernel thread had panicked: see its message above");
+        let threads = self.engine_threads;
+        if let Ok(Err(_panic)) = tokio::task::spawn_blocking(move || threads.join()).await {
+            tracing::error!("a thread of the engine had panicked: see its message above");
         }
     }
 }

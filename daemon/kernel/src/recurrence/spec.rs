@@ -134,7 +134,7 @@ mod tests {
             r#"{"expression":"@daily","zone":"UTC"}"#,
         );
         let cron =
-            CronSpec { overlap: Some(FoldPolicy::Second), exclude_dates: vec!["2026-12-25".into()], ..cron };
+            CronSpec { gap: Some(GapPolicy::RunAtEnd), overlap: Some(FoldPolicy::Second), exclude_dates: vec!["2026-12-25".into()], ..cron };
         let full = r#"{"expression":"@daily","zone":"UTC","gap":"run_at_end","overlap":"second","exclude_dates":["2026-12-25"]}"#;
         check(full, &cron, full);
         check("{}", &Bounds::default(), "{}");

@@ -136,8 +136,8 @@ impl Shared {
 
     async fn finish(&self, order: &FireOrder, results: Vec<ActionResult>) {
         loop {
-            match self.engine.finish(order.firing, results.clone()).await {
-                Ok(()) => return,
+            match self.engine.finish(order.timer.tenant().clone(), order.firing, results.clone()).await {
+                Ok(_) => return,
                 Err(EngineError::StoreFull { .. }) => {
                     // The actions are done: until their end is on the disk, a restart would repeat them.
                     if self.pause(FINISH_RETRY_WAIT).await.is_err() {

@@ -68,6 +68,7 @@ pub(crate) fn from_json(
         labels: body.labels,
         metadata_json: body.metadata.map(|raw| render::compact(&raw)),
         idempotency_key: one_key(body.idempotency_key, headers)?,
+        ..TimerDefinition::default()
     };
     check_actions(&definition.actions, connectors)?;
     Ok(definition)

@@ -2,6 +2,7 @@
 
 use crate::engine::EngineError;
 use crate::render;
+use crate::store::StoreError;
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
@@ -69,6 +70,7 @@ codes! {
     UNKNOWN_FIELD = 400 InvalidArgument "A field has a name that is not known";
     MISSING_FIELD = 400 InvalidArgument "A field that is needed is missing";
     INVALID_SCHEDULE = 400 InvalidArgument "Exactly one of after or at is needed";
+    INVALID_RECURRENCE = 400 InvalidArgument "The interval or the cron rule cannot be used";
     INVALID_DURATION = 400 InvalidArgument "The duration cannot be used";
     INVALID_TIME = 400 InvalidArgument "The time cannot be used";
     TIME_IN_PAST = 400 InvalidArgument "The time has passed";
@@ -78,12 +80,15 @@ codes! {
     INVALID_TIMER = 400 InvalidArgument "The timer breaks a limit";
     INVALID_QUERY = 400 InvalidArgument "A query parameter or header cannot be used";
     TIMER_NOT_FOUND = 404 NotFound "There is no such timer";
+    FIRE_NOT_FOUND = 404 NotFound "The timer has no such fire";
     ROUTE_NOT_FOUND = 404 Unimplemented "There is nothing at this path";
     METHOD_NOT_ALLOWED = 405 Unimplemented "This path does not know this method";
     WRONG_STATE = 409 FailedPrecondition "The timer is past the state in which this can be done";
+    VERSION_CONFLICT = 412 Aborted "The timer has changed since it was read";
     IDEMPOTENCY_CONFLICT = 409 AlreadyExists "The idempotency key was used for another timer";
     BODY_TOO_LARGE = 413 ResourceExhausted "The body is too large";
     UNSUPPORTED_MEDIA_TYPE = 415 InvalidArgument "The body is not declared as JSON";
+    EVENTS_GONE = 410 OutOfRange "The events after that place are no longer kept";
     INTERNAL = 500 Internal "The service broke one of its own rules";
     STORE_FULL = 503 ResourceExhausted "There is no room to store it" retry 5;
     STORE_FAILED = 503 Unavailable "The store failed" retry 30;
@@ -115,11 +120,26 @@ impl From<CommandError> for ApiError {
             CommandError::Schedule(ScheduleError::NegativeDelay(_)) => &INVALID_DURATION,
             CommandError::Schedule(ScheduleError::InThePast { .. }) => &TIME_IN_PAST,
             CommandError::Schedule(ScheduleError::TooFar) => &TIME_TOO_FAR,
+            CommandError::Recurrence(_) => &INVALID_RECURRENCE,
             CommandError::Invalid(_) => &INVALID_TIMER,
             CommandError::NotFound(_) => &TIMER_NOT_FOUND,
+            CommandError::NoSuchFire(_) => &FIRE_NOT_FOUND,
+            CommandError::VersionConflict { .. } => &VERSION_CONFLICT,
+            CommandError::Cold(_) => &STORE_FAILED,
             CommandError::WrongState { .. } => &WRONG_STATE,
             CommandError::IdempotencyConflict { .. } => &IDEMPOTENCY_CONFLICT,
             CommandError::DuplicateId(_) => &INTERNAL,
+        };
+        Self::new(code, e.to_string())
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(e: StoreError) -> Self {
+        let code = match e {
+            StoreError::Gone { .. } => &EVENTS_GONE,
+            StoreError::Full { .. } => &STORE_FULL,
+            _ => &STORE_FAILED,
         };
         Self::new(code, e.to_string())
     }

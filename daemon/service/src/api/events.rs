@@ -3,6 +3,7 @@
 use super::error::{ApiError, INVALID_QUERY};
 use super::query::{parameters, unknown_parameter};
 use super::{App, feed};
+use crate::engine::Cursor;
 use crate::render;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
@@ -23,27 +24,28 @@ pub(super) async fn stream(
     let mut after = None;
     for (name, value) in parameters(&query) {
         match name.as_str() {
-            "after" => after = Some(parse_sequence("after", &value)?),
+            "after" => after = Some(parse_cursor("after", &value)?),
             _ => return Err(unknown_parameter(&name, "after")),
         }
     }
     // A browser that reconnects repeats the address and adds the header, so the header is the newer one.
     if let Some(id) = headers.get("last-event-id") {
-        after = Some(parse_sequence("Last-Event-ID", id.to_str().unwrap_or("?"))?);
+        after = Some(parse_cursor("Last-Event-ID", id.to_str().unwrap_or("?"))?);
     }
-    let events = feed::events(&app.feed, after)
-        .map(|record| {
-            let event = Event::default()
-                .id(record.sequence.to_string())
+    let events = feed::events(&app.feed, after.as_ref())?
+        .map(|event| {
+            let record = &event.record;
+            let sent = Event::default()
+                .id(event.cursor.to_string())
                 .event(record.event.kind())
-                .data(render::event(&record));
-            Ok::<_, Infallible>(event)
+                .data(render::event(record));
+            Ok::<_, Infallible>(sent)
         })
         .take_until(app.shutdown.clone().cancelled_owned());
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)).into_response())
 }
 
-fn parse_sequence(name: &str, text: &str) -> Result<u64, ApiError> {
+fn parse_cursor(name: &str, text: &str) -> Result<Cursor, ApiError> {
     text.trim().parse().map_err(|_| {
         let detail =
             format!("{name} is {text:?}: give the id of the last event seen, or 0 for the beginning");

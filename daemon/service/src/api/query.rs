@@ -2,7 +2,7 @@
 
 use super::error::{ApiError, INVALID_QUERY};
 use super::{PAGE_DEFAULT, PAGE_MAX};
-use crate::engine::ListQuery;
+use crate::store::TimerQuery;
 use axum::extract::RawQuery;
 use minoots_kernel::{TimerId, TimerState};
 
@@ -28,15 +28,16 @@ pub(super) fn refuse_parameters(query: &RawQuery) -> Result<(), ApiError> {
 }
 
 /// The listing that the parameters ask for.
-pub(super) fn list_query(query: &RawQuery) -> Result<ListQuery, ApiError> {
+pub(super) fn list_query(query: &RawQuery) -> Result<TimerQuery, ApiError> {
     let refuse = |detail: String| ApiError::new(&INVALID_QUERY, detail);
-    let mut list = ListQuery { limit: PAGE_DEFAULT, ..ListQuery::default() };
+    let mut list = TimerQuery { limit: PAGE_DEFAULT, ..TimerQuery::default() };
     for (name, value) in parameters(query) {
         match name.as_str() {
             "state" => {
                 list.state = Some(parse_state(&value).ok_or_else(|| {
                     refuse(format!(
-                        "state is {value:?}: use scheduled, firing, completed, failed or cancelled"
+                        "state is {value:?}: use {}",
+                        TimerState::ALL.map(TimerState::as_str).join(", ")
                     ))
                 })?);
             }
@@ -64,12 +65,5 @@ pub(super) fn list_query(query: &RawQuery) -> Result<ListQuery, ApiError> {
 
 /// The state that a word names.
 fn parse_state(word: &str) -> Option<TimerState> {
-    const STATES: [TimerState; 5] = [
-        TimerState::Scheduled,
-        TimerState::Firing,
-        TimerState::Completed,
-        TimerState::Failed,
-        TimerState::Cancelled,
-    ];
-    STATES.into_iter().find(|s| s.as_str() == word)
+    TimerState::ALL.into_iter().find(|s| s.as_str() == word)
 }

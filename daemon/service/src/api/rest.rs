@@ -11,7 +11,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use minoots_kernel::{TenantId, TimerId, TimerInstance};
+use minoots_kernel::{TenantId, TimerId, TimerInstance, TimerState};
 use serde::Serialize;
 use serde_json::json;
 
@@ -54,9 +54,9 @@ async fn cancel(
             _ => return Err(unknown_parameter(&name, "reason")),
         }
     }
-    let timer = app.engine.cancel(TenantId::default(), parse_id(&id)?, reason).await?;
+    let outcome = app.engine.cancel(TenantId::default(), parse_id(&id)?, reason).await?;
     app.metrics.cancelled();
-    Ok(timer_json(StatusCode::OK, &timer))
+    Ok(timer_json(StatusCode::OK, &outcome.timer))
 }
 
 #[derive(Serialize)]
@@ -68,7 +68,7 @@ struct PageView<'a> {
 async fn list(State(app): State<App>, query: RawQuery) -> Result<Response, ApiError> {
     let page = app.engine.list(list_query(&query)?).await?;
     let view = PageView {
-        timers: page.timers.iter().map(TimerView::new).collect(),
+        timers: page.timers.iter().map(|t| TimerView::new(t)).collect(),
         next_cursor: page.next.map(|id| id.to_string()),
     };
     Ok(json_answer(StatusCode::OK, render::to_text(&view)))
@@ -87,6 +87,8 @@ async fn readyz(State(app): State<App>) -> Result<Response, ApiError> {
 
 async fn status(State(app): State<App>) -> Result<Response, ApiError> {
     let s = app.engine.status().await?;
+    let timers: serde_json::Map<_, _> =
+        TimerState::ALL.iter().map(|state| (state.as_str().into(), s.counts.of(*state).into())).collect();
     let view = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "clock": {
@@ -94,8 +96,9 @@ async fn status(State(app): State<App>) -> Result<Response, ApiError> {
             "detail": s.clock_detail,
             "max_error_ns": s.clock_max_error_ns,
         },
-        "timers": {"scheduled": s.scheduled, "firing": s.firing},
-        "last_sequence": s.last_sequence,
+        "timers": timers,
+        "in_memory": s.in_memory,
+        "last_sequences": s.last_sequences,
         "accepts_changes": s.accepts_changes(),
     });
     Ok(json_answer(StatusCode::OK, view.to_string()))

@@ -2,6 +2,9 @@
 
 use super::ConfigError;
 use crate::actions::RetryPolicy;
+use crate::engine::Retention;
+use crate::store::embedded::PARTITIONS_MAX;
+use chronotick_core::Span;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,8 +21,37 @@ pub struct ConfigFile {
     pub shm: Option<String>,
     /// True to listen on an address that other machines reach.
     pub allow_remote_without_auth: Option<bool>,
+    /// How timers are stored.
+    pub store: Option<StoreSection>,
     /// How actions are carried out.
     pub actions: Option<ActionsSection>,
+}
+
+/// The section `[store]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSection {
+    /// How many partitions a new data directory gets; one that is there keeps its own.
+    pub partitions: Option<u64>,
+    /// How long ended timers, their ledgers and their events are kept.
+    pub history_s: Option<u64>,
+}
+
+impl StoreSection {
+    /// How many partitions a new data directory gets, with its default filled in.
+    pub fn partitions(&self) -> Result<u32, ConfigError> {
+        let max = PARTITIONS_MAX.into();
+        self.partitions.map_or(Ok(1), |n| within("store.partitions", n, 1, max).map(|n| n as u32))
+    }
+
+    /// How long history is kept, with its default filled in.
+    pub fn retention(&self) -> Result<Retention, ConfigError> {
+        const CENTURY_S: u64 = 100 * 366 * 86_400;
+        self.history_s.map_or(Ok(Retention::default()), |secs| {
+            let secs = within("store.history_s", secs, 1, CENTURY_S)?;
+            Ok(Retention { keep: Span::from_secs(secs as i64) })
+        })
+    }
 }
 
 /// The section `[actions]`.

@@ -5,6 +5,7 @@ mod file;
 pub use file::ConfigFile;
 
 use crate::actions::RetryPolicy;
+use crate::engine::Retention;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The name or path of the clock page.
     pub shm_name: String,
+    /// How many partitions a new data directory gets.
+    pub partitions: u32,
+    /// How long history is kept.
+    pub retention: Retention,
     /// How webhooks are retried.
     pub retry: RetryPolicy,
     /// How many action attempts run at once.
@@ -130,10 +135,13 @@ impl Config {
         };
         let shm_name = flags.shm_name.or(vars.shm_name).or(file.shm).unwrap_or_else(|| DEFAULT_SHM.into());
         let actions = file.actions.unwrap_or_default();
+        let store = file.store.unwrap_or_default();
         Ok(Self {
             listen,
             data_dir,
             shm_name,
+            partitions: store.partitions()?,
+            retention: store.retention()?,
             retry: actions.retry_policy()?,
             max_in_flight: actions.max_in_flight()?,
         })

@@ -213,7 +213,8 @@ impl EngineHandle {
         }
         let asked = parts.into_iter().zip(&*self.partitions).filter(|((orders, _), _)| !orders.is_empty());
         let asked = asked.map(|((orders, commands), partition)| async move {
-            Ok((orders, partition.ask(|reply| Request::Commands(commands, reply)).await?))
+            let answers = partition.ask(|reply| Request::Commands(commands, reply)).await?;
+            Ok::<_, EngineError>((orders, answers))
         });
         let mut answers: Vec<Answer> = (0..total).map(|_| Err(EngineError::ShuttingDown)).collect();
         for (orders, part) in futures::future::try_join_all(asked).await? {

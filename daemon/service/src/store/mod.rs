@@ -2,6 +2,7 @@
 
 mod ahead;
 pub mod disk;
+pub mod embedded;
 mod format;
 pub mod index;
 mod lock;

@@ -2,7 +2,7 @@
 
 use crate::actions::Outcome;
 use crate::engine::{EngineStatus, FireOrder};
-use minoots_kernel::ClockSource;
+use minoots_kernel::{ClockSource, TimerState};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -120,8 +120,8 @@ impl Metrics {
             return;
         }
         self.fired.inc();
-        if let Some(ns) = order.timer.lateness_ns {
-            self.lateness.observe(ns as f64 / 1e9);
+        if let Some(last) = &order.timer.status.last {
+            self.lateness.observe(last.lateness_ns() as f64 / 1e9);
         }
     }
 
@@ -138,9 +138,9 @@ impl Metrics {
     /// All metrics as text. Without a status (the engine is gone) the gauges keep what they last were.
     pub fn text(&self, status: Option<&EngineStatus>) -> Result<String, fmt::Error> {
         if let Some(status) = status {
-            self.scheduled.set(status.scheduled as i64);
-            self.firing.set(status.firing as i64);
-            self.last_sequence.set(status.last_sequence as i64);
+            self.scheduled.set(status.counts.of(TimerState::Scheduled) as i64);
+            self.firing.set(status.counts.of(TimerState::Firing) as i64);
+            self.last_sequence.set(status.last_sequences.iter().sum::<u64>() as i64);
             self.accepts_changes.set(status.accepts_changes().into());
             for source in [ClockSource::Page, ClockSource::PageHoldover, ClockSource::Os] {
                 let labels = SourceLabels { source: source.as_str() };

@@ -42,6 +42,7 @@ pub(super) fn definition(
         labels: sent.labels.into_iter().collect(),
         metadata_json: sent.metadata_json.map(|text| json_text("metadata_json", text)).transpose()?,
         idempotency_key: sent.idempotency_key,
+        ..TimerDefinition::default()
     })
 }
 
@@ -95,6 +96,9 @@ fn state(state: TimerState) -> v2::TimerState {
         TimerState::Completed => v2::TimerState::Completed,
         TimerState::Failed => v2::TimerState::Failed,
         TimerState::Cancelled => v2::TimerState::Cancelled,
+        TimerState::Waiting => v2::TimerState::Waiting,
+        TimerState::Paused => v2::TimerState::Paused,
+        TimerState::Expired => v2::TimerState::Expired,
     }
 }
 
@@ -107,6 +111,9 @@ pub(super) fn state_filter(number: i32) -> Result<Option<TimerState>, ApiError> 
         Ok(v2::TimerState::Completed) => Some(TimerState::Completed),
         Ok(v2::TimerState::Failed) => Some(TimerState::Failed),
         Ok(v2::TimerState::Cancelled) => Some(TimerState::Cancelled),
+        Ok(v2::TimerState::Waiting) => Some(TimerState::Waiting),
+        Ok(v2::TimerState::Paused) => Some(TimerState::Paused),
+        Ok(v2::TimerState::Expired) => Some(TimerState::Expired),
         Err(_) => {
             return Err(ApiError::new(
                 &INVALID_FIELD,
@@ -119,10 +126,11 @@ pub(super) fn state_filter(number: i32) -> Result<Option<TimerState>, ApiError> 
 fn sent_definition(d: &TimerDefinition) -> v2::TimerDefinition {
     v2::TimerDefinition {
         name: d.name.clone(),
-        schedule: Some(match d.schedule {
-            ScheduleSpec::AfterNs(ns) => v2::timer_definition::Schedule::After(duration(ns)),
-            ScheduleSpec::AtNs(ns) => v2::timer_definition::Schedule::At(timestamp(ns)),
-        }),
+        schedule: match &d.schedule {
+            ScheduleSpec::AfterNs(ns) => Some(v2::timer_definition::Schedule::After(duration(*ns))),
+            ScheduleSpec::AtNs(ns) => Some(v2::timer_definition::Schedule::At(timestamp(*ns))),
+            _ => None,
+        },
         actions: d
             .actions
             .iter()
@@ -150,19 +158,20 @@ fn results(results: &[ActionResult]) -> Vec<v2::ActionResult> {
 
 /// A timer for the wire.
 pub(super) fn timer(t: &TimerInstance) -> v2::Timer {
+    let (status, last) = (&t.status, t.status.last.as_ref());
     v2::Timer {
         id: t.id.to_string(),
         definition: Some(sent_definition(&t.definition)),
-        state: state(t.state).into(),
-        created_at: Some(timestamp(t.created_ns)),
-        created_clock: clock(t.created_clock).into(),
-        due_at: Some(timestamp(t.due_ns)),
-        fired_at: t.fired_ns.map(timestamp),
-        lateness: t.lateness_ns.map(duration),
-        ended_at: t.ended_ns.map(timestamp),
-        cancel_reason: t.cancel_reason.clone(),
-        results: results(&t.results),
-        version: t.version,
+        state: state(status.state).into(),
+        created_at: Some(timestamp(status.created_ns)),
+        created_clock: clock(status.created_clock).into(),
+        due_at: t.due_ns().map(timestamp),
+        fired_at: last.map(|l| timestamp(l.fired_ns)),
+        lateness: last.map(|l| duration(l.lateness_ns())),
+        ended_at: status.ended_ns.map(timestamp),
+        cancel_reason: status.reason.clone(),
+        results: last.map(|l| results(&l.results)).unwrap_or_default(),
+        version: status.version,
     }
 }
 
@@ -170,27 +179,28 @@ pub(super) fn timer(t: &TimerInstance) -> v2::Timer {
 pub(super) fn event(record: &EventRecord) -> v2::Event {
     use v2::event::Kind;
     let ended = |firing_id: String, of: &[ActionResult]| v2::Ended { firing_id, results: results(of) };
-    let kind = match &record.event {
+    let kind = Some(match &record.event {
         Event::Scheduled { definition, due_ns, .. } => Kind::Scheduled(v2::Scheduled {
             definition: Some(sent_definition(definition)),
             due_at: Some(timestamp(*due_ns)),
         }),
         Event::Cancelled { reason, .. } => Kind::Cancelled(v2::Cancelled { reason: reason.clone() }),
-        Event::Firing { firing, lateness_ns, max_error_ns } => Kind::Fired(v2::Fired {
+        Event::Firing { firing, lateness_ns, max_error_ns, .. } => Kind::Fired(v2::Fired {
             firing_id: firing.to_string(),
             due_at: Some(timestamp(firing.nominal_ns)),
             lateness_ns: *lateness_ns,
             max_error_ns: *max_error_ns,
         }),
-        Event::Completed { firing, results } => Kind::Completed(ended(firing.to_string(), results)),
-        Event::Failed { firing, results } => Kind::Failed(ended(firing.to_string(), results)),
-    };
+        Event::Completed { firing, results, .. } => Kind::Completed(ended(firing.to_string(), results)),
+        Event::Failed { firing, results, .. } => Kind::Failed(ended(firing.to_string(), results)),
+        _ => return v2::Event::default(),
+    });
     v2::Event {
         sequence: record.sequence,
         timer_id: record.event.timer().to_string(),
         at: Some(timestamp(record.at_ns)),
         clock: clock(record.clock).into(),
-        kind: Some(kind),
+        kind,
     }
 }
 

@@ -3,10 +3,11 @@
 use super::{convert, v2};
 use crate::api::error::{ApiError, INVALID_FIELD, SHUTTING_DOWN, no_such_timer};
 use crate::api::{App, PAGE_DEFAULT, PAGE_MAX, feed};
-use crate::engine::{Created, ListQuery};
+use crate::engine::Cursor;
+use crate::store::TimerQuery;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use minoots_kernel::{TenantId, TimerId};
+use minoots_kernel::{Outcome, TenantId, TimerId};
 use tonic::{Request, Response, Status, Streaming};
 
 /// Serves `minoots.v2.TimerService`.
@@ -67,7 +68,7 @@ impl v2::timer_service_server::TimerService for Timers {
     async fn list_timers(&self, request: Request<v2::ListTimersRequest>) -> Answer<v2::ListTimersResponse> {
         let page = self.app.engine.list(list_query(request.into_inner())?).await.map_err(ApiError::from)?;
         Ok(Response::new(v2::ListTimersResponse {
-            timers: page.timers.iter().map(convert::timer).collect(),
+            timers: page.timers.iter().map(|t| convert::timer(t)).collect(),
             next_cursor: page.next.map(|id| id.to_string()).unwrap_or_default(),
         }))
     }
@@ -78,9 +79,9 @@ impl v2::timer_service_server::TimerService for Timers {
     ) -> Answer<v2::CancelTimerResponse> {
         let v2::CancelTimerRequest { id, reason } = request.into_inner();
         let id = parse_id(&id)?;
-        let timer = self.app.engine.cancel(TenantId::default(), id, reason).await.map_err(ApiError::from)?;
+        let outcome = self.app.engine.cancel(TenantId::default(), id, reason).await.map_err(ApiError::from)?;
         self.app.metrics.cancelled();
-        Ok(Response::new(v2::CancelTimerResponse { timer: Some(convert::timer(&timer)) }))
+        Ok(Response::new(v2::CancelTimerResponse { timer: Some(convert::timer(&outcome.timer)) }))
     }
 
     type WatchEventsStream = BoxStream<'static, Result<v2::WatchEventsResponse, Status>>;
@@ -89,8 +90,10 @@ impl v2::timer_service_server::TimerService for Timers {
         &self,
         request: Request<v2::WatchEventsRequest>,
     ) -> Answer<Self::WatchEventsStream> {
-        let events = feed::events(&self.app.feed, request.into_inner().after_sequence)
-            .map(|record| Ok(v2::WatchEventsResponse { event: Some(convert::event(&record)) }))
+        let after = request.into_inner().after_sequence.map(|sequence| Cursor(vec![sequence]));
+        let events = feed::events(&self.app.feed, after.as_ref())
+            .map_err(ApiError::from)?
+            .map(|event| Ok(v2::WatchEventsResponse { event: Some(convert::event(&event.record)) }))
             .take_until(self.app.shutdown.clone().cancelled_owned())
             // An end without a status would tell the client that there are no more events, ever.
             .chain(stream::once(async {
@@ -106,7 +109,7 @@ async fn create_batch(
     app: &App,
     definitions: Vec<v2::TimerDefinition>,
 ) -> Result<v2::CreateTimersResponse, Status> {
-    use v2::create_timer_result::Outcome;
+    use v2::create_timer_result::Outcome as Sent;
     if definitions.len() > PAGE_MAX {
         let detail = format!("the batch has {} definitions: send {PAGE_MAX} or fewer", definitions.len());
         return Err(ApiError::new(&INVALID_FIELD, detail).into());
@@ -138,9 +141,9 @@ async fn create_batch(
         let outcome = match outcome {
             Ok(created) => {
                 new_timers += u64::from(!created.replayed);
-                Outcome::Created(created_response(&created))
+                Sent::Created(created_response(&created))
             }
-            Err(e) => Outcome::Refused(v2::Refusal { code: e.code.code.into(), detail: e.detail }),
+            Err(e) => Sent::Refused(v2::Refusal { code: e.code.code.into(), detail: e.detail }),
         };
         v2::CreateTimerResult { outcome: Some(outcome) }
     });
@@ -149,7 +152,7 @@ async fn create_batch(
     Ok(response)
 }
 
-fn created_response(created: &Created) -> v2::CreateTimerResponse {
+fn created_response(created: &Outcome) -> v2::CreateTimerResponse {
     v2::CreateTimerResponse { timer: Some(convert::timer(&created.timer)), replayed: created.replayed }
 }
 
@@ -157,7 +160,7 @@ fn parse_id(text: &str) -> Result<TimerId, ApiError> {
     TimerId::parse(text).ok_or_else(|| no_such_timer(text))
 }
 
-fn list_query(request: v2::ListTimersRequest) -> Result<ListQuery, ApiError> {
+fn list_query(request: v2::ListTimersRequest) -> Result<TimerQuery, ApiError> {
     let limit = match request.limit as usize {
         0 => PAGE_DEFAULT,
         n if n <= PAGE_MAX => n,
@@ -175,11 +178,12 @@ fn list_query(request: v2::ListTimersRequest) -> Result<ListQuery, ApiError> {
             )
         })?),
     };
-    Ok(ListQuery {
+    Ok(TimerQuery {
         tenant: TenantId::default(),
         state: convert::state_filter(request.state)?,
         labels: request.labels.into_iter().collect(),
         after,
         limit,
+        ..TimerQuery::default()
     })
 }

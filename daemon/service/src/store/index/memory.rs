@@ -178,7 +178,7 @@ impl TimerIndex for MemoryIndex {
     fn drop_history(&self, before_ns: i64, limit: usize) -> Result<usize, StoreError> {
         let mut state = self.state();
         let ended: Vec<_> = state.ended.range(..(before_ns, TimerId::from_u128(0))).map(|(k, ())| *k).collect();
-        let is_in_flight = |id| state.timers.get(id).is_some_and(|t| !t.status.flights.is_empty());
+        let is_in_flight = |id: &TimerId| state.timers.get(id).is_some_and(|t| !t.status.flights.is_empty());
         let gone: Vec<_> = ended.into_iter().filter(|(_, id)| !is_in_flight(id)).take(limit).collect();
         for (ended_ns, id) in &gone {
             state.ended.remove(&(*ended_ns, *id));
