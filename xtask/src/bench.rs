@@ -80,6 +80,16 @@ const BENCHES: &[Bench] = &[
         }],
         bars: &[],
     },
+    Bench {
+        name: "index",
+        what: "the write path of the timer index on fjall against redb, 1 M timers",
+        steps: &[Step {
+            name: "index",
+            command: "cargo run --quiet --release --package bench-index",
+            directory: ".",
+        }],
+        bars: &[],
+    },
 ];
 
 #[derive(clap::Args)]

@@ -33,9 +33,11 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// The same licences as `deny.toml`, as the words that may stand in an expression.
 const LICENCES: &[&str] = &[
+    "0BSD",
     "Apache-2.0",
     "BSD-2-Clause",
     "BSD-3-Clause",
+    "BSL-1.0",
     "CDLA-Permissive-2.0",
     "ISC",
     "MIT",
