@@ -185,8 +185,8 @@ impl Kernel {
     /// Applies an event from the log. What was staged before must have been committed; [`Kernel::commit`] then hands
     /// out the timers that it changed.
     pub fn replay(&mut self, record: EventRecord, cold: &dyn ColdState) -> Result<(), ReplayError> {
-        let expected = self.last_sequence + 1;
-        if record.sequence != expected {
+        let expected = self.last_sequence.saturating_add(1);
+        if record.sequence != expected || expected == self.last_sequence {
             return Err(ReplayError::Sequence { expected, found: record.sequence });
         }
         self.recall(&record.tenant, record.event.timer(), cold).map_err(ReplayError::Cold)?;
@@ -322,6 +322,9 @@ impl Kernel {
                 timer
             }
         };
+        if *after.tenant() != record.tenant {
+            return Err("it belongs to another tenant");
+        }
         self.memory.put(Arc::new(after), record.sequence, now);
         self.undo.push(Undo { id, before, touched, armed_ns });
         Ok(())
