@@ -321,6 +321,11 @@ def main():
     BUILD.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     skipped = []
+
+    def skip(name, why):
+        skipped.append(f"skipped: {name}: {why}")
+        say(skipped[-1])
+
     with tempfile.TemporaryDirectory(prefix="peers-", dir=arguments.dir) as parent:
         # Servers that run as another user must reach their folder.
         os.chmod(parent, 0o755)
@@ -328,18 +333,23 @@ def main():
         ours = {}
         for number, peer in enumerate(p for p in PEERS if arguments.only in (None, p[0])):
             name, build, _, settings = peer
+            try:
+                command = build()
+            except Skip as why:
+                skip(name, why)
+                continue
             # Ours is measured again before each peer, and the long part before every other.
-            parts = {"herd": settings.get("herd", HERD), **({"offsets_ms": []} if number % 2 else {})}
+            parts = {"herd": settings.get("herd", HERD)}
+            if number % 2 and "lateness_p50_ms" in ours:
+                parts["offsets_ms"] = []
             try:
                 ours.update(measure(MINOOTS, our_command, parent, parts))
             except Skip as why:
                 sys.exit(f"minoots: {why}")
             try:
-                command = build()
                 theirs = measure(peer, command, parent)
             except Skip as why:
-                skipped.append(f"skipped: {name}: {why}")
-                say(skipped[-1])
+                skip(name, why)
                 continue
             if name == "apscheduler":
                 say("apscheduler has no call that creates many: no create_batch")

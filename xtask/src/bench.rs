@@ -165,7 +165,10 @@ fn show(bench: &Bench, line: &str) -> anyhow::Result<()> {
         number("value"),
         text("unit"),
         number("baseline_value"),
-        number("ratio"),
+        // A hundredth and less would show as nothing.
+        figure["ratio"]
+            .as_f64()
+            .map_or_else(|| "-".to_owned(), |r| format!("{r:.0$}", if r < 0.1 { 4 } else { 2 })),
         match (bar, least) {
             (Some(bar), _) => format!("<= {bar:.2}"),
             (None, Some(least)) => format!(">= {least:.0}"),
