@@ -227,16 +227,24 @@ impl Kernel {
         if !timer.definition.schedule.is_recurring() {
             return self.fire(timer, next, Vec::new(), stamp);
         }
-        // An extra fire is named after its own moment, which no other fire of the timer may have.
+        // An extra fire is named after its own moment, which no fire of the schedule may have: an odd number, since the
+        // nominal times of fixed delays are even, and none that the rule names.
         let last_ns = timer.status.last.as_ref().map_or(i64::MIN, |l| l.nominal_ns);
-        let mut nominal_ns = stamp.now.as_ns().max(last_ns.saturating_add(1));
-        let is_taken = |ns| {
+        let base = Timestamp::from_ns(timer.status.base_ns);
+        let recurrence = self.recurrence(&timer.definition).ok().flatten();
+        let is_taken = |ns: i64| {
+            let is_of_the_rule = || {
+                let before = Timestamp::from_ns(ns.saturating_sub(1));
+                recurrence.as_ref().and_then(|r| r.next(base, before)) == Some(Timestamp::from_ns(ns))
+            };
             timer.status.flights.iter().any(|f| f.nominal_ns == ns)
                 || timer.status.buffered.is_some_and(|b| b.nominal_ns == ns)
                 || next.nominal_ns == ns
+                || is_of_the_rule()
         };
-        while is_taken(nominal_ns) {
-            nominal_ns += 1;
+        let mut nominal_ns = stamp.now.as_ns().max(last_ns.saturating_add(1)) | 1;
+        while is_taken(nominal_ns) && nominal_ns < i64::MAX {
+            nominal_ns += 2;
         }
         let event = Event::Firing {
             firing: FiringId { timer: timer.id, nominal_ns },
@@ -259,7 +267,12 @@ impl Kernel {
             && !status.state.is_ended()
             && status.next.is_none()
             && status.flights.len() == 1;
-        if goes_on { self.following(timer, now.as_ns(), 0) } else { None }
+        if !goes_on {
+            return None;
+        }
+        // Even, so that no fire by hand has the same name.
+        let next = self.following(timer, now.as_ns(), 0)?;
+        Some(Occurrence { nominal_ns: next.nominal_ns & !1, ..next })
     }
 
     /// The occurrence after a nominal time, when `more` have been decided beside those that the timer counts.

@@ -77,6 +77,17 @@ impl Outputs {
     pub(super) fn new(fires: UnboundedSender<Vec<FireOrder>>, feed: FeedWriter, jobs: Sender<Job>) -> Self {
         Self { fires, feed, jobs }
     }
+
+    /// Without anybody who listens to events: for a simulation, which reads them from the log.
+    pub fn unheard(
+        fires: UnboundedSender<Vec<FireOrder>>,
+        jobs: Sender<Job>,
+        log: &dyn EventLog,
+        last_sequence: u64,
+    ) -> Self {
+        let (feed, _) = super::feed::source(log.reader(), last_sequence);
+        Self::new(fires, feed, jobs)
+    }
 }
 
 impl Partition {

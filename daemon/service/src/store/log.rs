@@ -336,6 +336,8 @@ impl EventLog for SegmentLog {
                 ),
             });
         }
+        // The newest segment may be empty, and was then the only one that was read.
+        self.index.set_last(self.last_sequence);
         Ok(Recovery { last_sequence: self.last_sequence, cut })
     }
 

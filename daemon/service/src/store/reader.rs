@@ -73,6 +73,11 @@ impl Index {
         contents.segments.push(Segment { path, first_sequence, marks: Vec::new() });
     }
 
+    /// Events up to this one are durable, wherever they are.
+    pub(super) fn set_last(&self, last_sequence: u64) {
+        self.contents_mut().last_sequence = last_sequence;
+    }
+
     /// Events up to `last_sequence` are durable; the first of them, `first_sequence`, is at `offset` of the newest
     /// segment.
     pub(super) fn add_batch(&self, first_sequence: u64, offset: u64, last_sequence: u64) {
