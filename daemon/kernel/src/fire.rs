@@ -33,7 +33,8 @@ impl Kernel {
                 let first = self.recurrence(definition)?.and_then(|r| r.first(now));
                 first.ok_or_else(|| {
                     CommandError::Invalid(
-                        "the schedule has no occurrence between its start and its end: change them".to_string(),
+                        "the schedule has no occurrence between its start and its end: change them"
+                            .to_string(),
                     )
                 })?
             }
@@ -50,8 +51,8 @@ impl Kernel {
         if let Some(limit_ns) = definition.expire_after_ns
             && late_ns > limit_ns
         {
-            let until = stamp.now.as_ns().saturating_sub(limit_ns).saturating_sub(definition.jitter_ns);
-            return self.skip_until(&timer, next, until, u64::MAX, SkipReason::Expired, stamp);
+            let before_ns = stamp.now.as_ns().saturating_sub(limit_ns);
+            return self.skip_late(&timer, next, before_ns, SkipReason::Expired, stamp);
         }
         if late_ns > definition.grace_ns() && self.skip_missed(&timer, next, stamp) {
             return;
@@ -61,9 +62,9 @@ impl Kernel {
         }
         match definition.overlap {
             OverlapPolicy::Allow => self.fire(&timer, next, Vec::new(), stamp),
-            OverlapPolicy::Skip => self.skip_one(&timer, next, SkipReason::Overlap, stamp),
+            OverlapPolicy::Skip => self.skip(&timer, next, 1, SkipReason::Overlap, stamp),
             OverlapPolicy::BufferOne if timer.status.buffered.is_some() => {
-                self.skip_one(&timer, next, SkipReason::BufferFull, stamp);
+                self.skip(&timer, next, 1, SkipReason::BufferFull, stamp);
             }
             OverlapPolicy::BufferOne => {
                 let after = self.following(&timer, next.nominal_ns, 1);
@@ -80,47 +81,74 @@ impl Kernel {
     /// Skips what the misfire policy says of an occurrence that was missed; false when it is to fire all the same.
     fn skip_missed(&mut self, timer: &Arc<TimerInstance>, next: Occurrence, stamp: &ClockStamp) -> bool {
         let definition = &timer.definition;
-        let missed_until = stamp.now.as_ns().saturating_sub(definition.grace_ns());
-        let reason_and_keep = match definition.misfire_policy() {
+        let missed_before_ns = stamp.now.as_ns().saturating_sub(definition.grace_ns());
+        let (reason, keep) = match definition.misfire_policy() {
             MisfirePolicy::FireNow => return false,
             MisfirePolicy::Skip => (SkipReason::Misfire, 0),
             MisfirePolicy::FireOnce => (SkipReason::Coalesced, 1),
             MisfirePolicy::CatchUp { max, within_ns } => {
                 let oldest = stamp.now.as_ns().saturating_sub(within_ns);
-                if next.nominal_ns < oldest {
-                    let until = oldest.saturating_sub(1).min(missed_until);
-                    self.skip_until(timer, next, until, u64::MAX, SkipReason::Misfire, stamp);
+                if next.due_ns < oldest {
+                    self.skip_late(timer, next, oldest.min(missed_before_ns), SkipReason::Misfire, stamp);
                     return true;
                 }
                 (SkipReason::Misfire, max)
             }
         };
-        let (reason, keep) = reason_and_keep;
-        let missed = self.missed(timer, next.nominal_ns, missed_until, SKIP_STEP.max(keep.saturating_add(1)));
-        if missed.count <= keep {
+        let missed = self.late(timer, next, missed_before_ns, SKIP_STEP.max(keep.saturating_add(1)));
+        if missed <= keep {
             return false;
         }
-        self.skip_until(timer, next, missed_until, missed.count - keep, reason, stamp);
+        self.skip(timer, next, missed - keep, reason, stamp);
         true
     }
 
-    /// Skips the occurrences from `first` on up to a time, at least that one and at most `limit`.
-    fn skip_until(
+    /// How many occurrences in a row, from one that was due before a time on, were due before it. Counts to `enough` at
+    /// least.
+    fn late(&mut self, timer: &Arc<TimerInstance>, first: Occurrence, before_ns: i64, enough: u64) -> u64 {
+        let definition = &timer.definition;
+        let jitter_ns = definition.jitter_ns.max(0);
+        let left =
+            definition.bounds.count.map_or(u64::MAX, |count| count.saturating_sub(timer.status.occurrences));
+        // Those up to here were due before the time, whatever their jitter is.
+        let until_ns = before_ns.saturating_sub(jitter_ns).saturating_sub(1);
+        let certain = self.missed(timer, first.nominal_ns, until_ns, enough);
+        let (mut count, mut last_ns) = (certain.count, certain.last.as_ns());
+        if jitter_ns > 0 && !certain.is_capped && !is_fixed_delay(definition) {
+            let most = count.saturating_add(enough);
+            while count < most.min(left)
+                && let Some(next) = self.following(timer, last_ns, count)
+                && next.due_ns < before_ns
+            {
+                (count, last_ns) = (count + 1, next.nominal_ns);
+            }
+        }
+        count.min(left).max(1)
+    }
+
+    /// Skips the occurrences in a row, from one that was due before a time on, that were due before it.
+    fn skip_late(
         &mut self,
         timer: &Arc<TimerInstance>,
         first: Occurrence,
-        until_ns: i64,
-        limit: u64,
+        before_ns: i64,
         reason: SkipReason,
         stamp: &ClockStamp,
     ) {
-        let left = timer.definition.bounds.count.map_or(u64::MAX, |count| count.saturating_sub(timer.status.occurrences));
-        let limit = limit.min(left);
-        let mut missed = self.missed(timer, first.nominal_ns, until_ns, limit.min(SKIP_STEP));
-        if missed.is_capped || missed.count > limit {
-            missed = self.first_of(timer, first.nominal_ns, missed.count.min(limit));
-        }
-        let (count, last_ns) = (missed.count, missed.last.as_ns());
+        let count = self.late(timer, first, before_ns, SKIP_STEP);
+        self.skip(timer, first, count, reason, stamp);
+    }
+
+    /// Skips so many occurrences from `first` on, which the schedule has.
+    fn skip(
+        &mut self,
+        timer: &Arc<TimerInstance>,
+        first: Occurrence,
+        count: u64,
+        reason: SkipReason,
+        stamp: &ClockStamp,
+    ) {
+        let last_ns = self.last_of(timer, first.nominal_ns, count).as_ns();
         let event = Event::Skipped {
             timer: timer.id,
             nominal_ns: first.nominal_ns,
@@ -130,16 +158,6 @@ impl Kernel {
             next: self.following(timer, last_ns, count),
         };
         self.stage(timer.tenant().clone(), event, stamp);
-    }
-
-    fn skip_one(
-        &mut self,
-        timer: &Arc<TimerInstance>,
-        occurrence: Occurrence,
-        reason: SkipReason,
-        stamp: &ClockStamp,
-    ) {
-        self.skip_until(timer, occurrence, occurrence.nominal_ns, 1, reason, stamp);
     }
 
     /// Takes back an occurrence that waited for an earlier fire to end.
@@ -169,7 +187,7 @@ impl Kernel {
             if !timer.definition.schedule.is_recurring() {
                 return;
             }
-            self.skip_until(&timer, next, stamp.now.as_ns() - 1, u64::MAX, SkipReason::Paused, stamp);
+            self.skip_late(&timer, next, stamp.now.as_ns(), SkipReason::Paused, stamp);
         }
     }
 
@@ -203,7 +221,9 @@ impl Kernel {
     /// Fires the occurrence that waited for the fire that has just ended.
     pub(crate) fn fire_buffered(&mut self, id: TimerId, stamp: &ClockStamp) {
         let Some(timer) = self.timer(id).cloned() else { return };
-        let Some(occurrence) = timer.status.buffered.filter(|_| timer.status.flights.is_empty()) else { return };
+        let Some(occurrence) = timer.status.buffered.filter(|_| timer.status.flights.is_empty()) else {
+            return;
+        };
         let late_ns = stamp.now.as_ns().saturating_sub(occurrence.due_ns);
         if timer.definition.expire_after_ns.is_some_and(|limit| late_ns > limit) {
             return self.skip_buffered(&timer, occurrence, SkipReason::Expired, stamp);
@@ -279,9 +299,7 @@ impl Kernel {
     fn missed(&mut self, timer: &Arc<TimerInstance>, from_ns: i64, until_ns: i64, cap: u64) -> Missed {
         let from = Timestamp::from_ns(from_ns);
         let one = Missed { count: 1, last: from, is_capped: false };
-        let is_fixed_delay = matches!(&timer.definition.schedule,
-            ScheduleSpec::Interval(i) if i.mode == IntervalMode::FixedDelay);
-        if until_ns <= from_ns || cap <= 1 || is_fixed_delay {
+        if until_ns <= from_ns || cap <= 1 || is_fixed_delay(&timer.definition) {
             return one;
         }
         match self.recurrence(&timer.definition) {
@@ -293,12 +311,12 @@ impl Kernel {
         }
     }
 
-    /// The first `count` occurrences from one that is there.
-    fn first_of(&mut self, timer: &Arc<TimerInstance>, from_ns: i64, count: u64) -> Missed {
-        let mut last = Timestamp::from_ns(from_ns);
+    /// The last of `count` occurrences, of which the first is given.
+    fn last_of(&mut self, timer: &Arc<TimerInstance>, first_ns: i64, count: u64) -> Timestamp {
+        let mut last = Timestamp::from_ns(first_ns);
         if let ScheduleSpec::Interval(spec) = &timer.definition.schedule {
             let steps = i64::try_from(count.saturating_sub(1)).unwrap_or(i64::MAX);
-            last = Timestamp::from_ns(from_ns.saturating_add(spec.every_ns.saturating_mul(steps)));
+            last = Timestamp::from_ns(first_ns.saturating_add(spec.every_ns.saturating_mul(steps)));
         } else if let Ok(Some(recurrence)) = self.recurrence(&timer.definition) {
             let base = Timestamp::from_ns(timer.status.base_ns);
             for _ in 1..count {
@@ -306,7 +324,7 @@ impl Kernel {
                 last = next;
             }
         }
-        Missed { count, last, is_capped: false }
+        last
     }
 
     /// The compiled rule; `None` for a one-shot.
@@ -317,6 +335,11 @@ impl Kernel {
             ScheduleSpec::Cron(spec) => Some(self.recurrences.cron(spec, &definition.bounds)?),
         })
     }
+}
+
+/// True for a timer whose next time depends on when its fire ends.
+fn is_fixed_delay(definition: &TimerDefinition) -> bool {
+    matches!(&definition.schedule, ScheduleSpec::Interval(i) if i.mode == IntervalMode::FixedDelay)
 }
 
 /// An occurrence with its jitter; `None` past the last time there is.

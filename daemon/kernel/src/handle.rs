@@ -2,9 +2,7 @@
 
 use crate::clock::ClockStamp;
 use crate::command::{Change, Command, CommandError, NewDue, Outcome};
-use crate::definition::{
-    DETAIL_MAX_BYTES, NAME_MAX_BYTES, REASON_MAX_BYTES, TimerDefinition, UpstreamOn,
-};
+use crate::definition::{DETAIL_MAX_BYTES, NAME_MAX_BYTES, REASON_MAX_BYTES, TimerDefinition, UpstreamOn};
 use crate::event::{ActionResult, Event, Occurrence, SkipReason, UpstreamSeen};
 use crate::id::{FiringId, TenantId, TimerId};
 use crate::instance::{TimerInstance, TimerState};
@@ -257,7 +255,8 @@ impl Kernel {
         }
         self.stage(tenant.clone(), Event::Resolved { timer: id, upstream, counts, next }, stamp);
         if next.is_none() && after.upstreams.len().saturating_sub(lost) < after.needed() {
-            let reason = Some(format!("timer {upstream}, which it waited for, ended without what was asked of it"));
+            let reason =
+                Some(format!("timer {upstream}, which it waited for, ended without what was asked of it"));
             self.stage(tenant.clone(), Event::Cancelled { timer: id, reason }, stamp);
         }
         Ok(self.outcome(id, false, timer))

@@ -192,7 +192,8 @@ impl Memory {
             }
             Slot::Occupied(slot) => {
                 let entry = slot.into_mut();
-                let is_queued_right = entry.key.is_some() && entry.timer.due_key().map(|k| k.due_ns) == due_ns;
+                let is_queued_right =
+                    entry.key.is_some() && entry.timer.due_key().map(|k| k.due_ns) == due_ns;
                 if !is_queued_right {
                     if let Some(key) = entry.key.take() {
                         queue.cancel(key);
