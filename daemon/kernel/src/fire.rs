@@ -67,7 +67,7 @@ impl Kernel {
                 self.skip(&timer, next, 1, SkipReason::BufferFull, stamp);
             }
             OverlapPolicy::BufferOne => {
-                let after = self.following(&timer, next.nominal_ns, 1);
+                let after = self.following(&timer, next.nominal_ns, 1, stamp.now);
                 let event = Event::Buffered { timer: id, occurrence: next, next: after };
                 self.stage(timer.tenant().clone(), event, stamp);
             }
@@ -117,7 +117,7 @@ impl Kernel {
         if jitter_ns > 0 && !certain.is_capped && !is_fixed_delay(definition) {
             let most = count.saturating_add(enough);
             while count < most.min(left)
-                && let Some(next) = self.following(timer, last_ns, count)
+                && let Some(next) = self.following(timer, last_ns, count, Timestamp::MAX)
                 && next.due_ns < before_ns
             {
                 (count, last_ns) = (count + 1, next.nominal_ns);
@@ -155,7 +155,7 @@ impl Kernel {
             last_nominal_ns: (count > 1).then_some(last_ns),
             count,
             reason,
-            next: self.following(timer, last_ns, count),
+            next: self.following(timer, last_ns, count, stamp.now),
         };
         self.stage(timer.tenant().clone(), event, stamp);
     }
@@ -203,7 +203,7 @@ impl Kernel {
         let next = match &timer.definition.schedule {
             // Its next time depends on when this fire ends.
             ScheduleSpec::Interval(i) if i.mode == IntervalMode::FixedDelay => None,
-            _ => self.following(timer, nominal_ns, 1),
+            _ => self.following(timer, nominal_ns, 1, stamp.now),
         };
         let event = Event::Firing {
             firing: FiringId { timer: timer.id, nominal_ns },
@@ -242,22 +242,17 @@ impl Kernel {
     }
 
     /// Fires a timer by hand: a one-shot ahead of its time, a recurring timer once more.
-    pub(crate) fn fire_by_hand(&mut self, timer: &Arc<TimerInstance>, stamp: &ClockStamp) {
-        let Some(next) = timer.status.next else { return };
+    pub(crate) fn fire_by_hand(
+        &mut self,
+        timer: &Arc<TimerInstance>,
+        stamp: &ClockStamp,
+    ) -> Result<(), CommandError> {
+        let Some(next) = timer.status.next else { return Ok(()) };
         if !timer.definition.schedule.is_recurring() {
-            return self.fire(timer, next, Vec::new(), stamp);
+            self.fire(timer, next, Vec::new(), stamp);
+            return Ok(());
         }
-        // An extra fire is named after its own moment, which no other fire of the timer may have.
-        let last_ns = timer.status.last.as_ref().map_or(i64::MIN, |l| l.nominal_ns);
-        let mut nominal_ns = stamp.now.as_ns().max(last_ns.saturating_add(1));
-        let is_taken = |ns| {
-            timer.status.flights.iter().any(|f| f.nominal_ns == ns)
-                || timer.status.buffered.is_some_and(|b| b.nominal_ns == ns)
-                || next.nominal_ns == ns
-        };
-        while is_taken(nominal_ns) {
-            nominal_ns += 1;
-        }
+        let nominal_ns = self.free_name(timer, stamp.now)?.ok_or(ScheduleError::TooFar)?;
         let event = Event::Firing {
             firing: FiringId { timer: timer.id, nominal_ns },
             lateness_ns: 0,
@@ -269,6 +264,24 @@ impl Kernel {
             next: None,
         };
         self.stage(timer.tenant().clone(), event, stamp);
+        Ok(())
+    }
+
+    /// The name of an extra fire: its moment, or the first after it that is the name of no other fire, past or to come.
+    fn free_name(&mut self, timer: &Arc<TimerInstance>, now: Timestamp) -> Result<Option<i64>, CommandError> {
+        let status = &timer.status;
+        let first_ns = match status.latest_nominal_ns {
+            Some(latest_ns) if latest_ns >= now.as_ns() => latest_ns.checked_add(1),
+            _ => Some(now.as_ns()),
+        };
+        let recurrence = self.recurrence(&timer.definition)?.filter(|_| !is_fixed_delay(&timer.definition));
+        let base = Timestamp::from_ns(status.base_ns);
+        let is_of_schedule = |ns: i64| {
+            let next = |r: &Recurrence| r.next(base, Timestamp::from_ns(ns.saturating_sub(1)));
+            recurrence.as_ref().and_then(next) == Some(Timestamp::from_ns(ns))
+        };
+        let is_taken = |ns| status.next.is_some_and(|n| n.nominal_ns == ns) || is_of_schedule(ns);
+        Ok(std::iter::successors(first_ns, |ns| ns.checked_add(1)).find(|ns| !is_taken(*ns)))
     }
 
     /// What a timer with a fixed delay waits for when its fire ends now.
@@ -279,20 +292,36 @@ impl Kernel {
             && !status.state.is_ended()
             && status.next.is_none()
             && status.flights.len() == 1;
-        if goes_on { self.following(timer, now.as_ns(), 0) } else { None }
+        if goes_on { self.following(timer, i64::MIN, 0, now) } else { None }
     }
 
-    /// The occurrence after a nominal time, when `more` have been decided beside those that the timer counts.
-    fn following(&mut self, timer: &Arc<TimerInstance>, after_ns: i64, more: u64) -> Option<Occurrence> {
+    /// The occurrence after a nominal time, when `more` have been decided beside those that the timer counts. That of a
+    /// fixed delay is one distance from now.
+    fn following(
+        &mut self,
+        timer: &Arc<TimerInstance>,
+        after_ns: i64,
+        more: u64,
+        now: Timestamp,
+    ) -> Option<Occurrence> {
         let definition = &timer.definition;
         let decided = timer.status.occurrences.saturating_add(more);
         if definition.bounds.count.is_some_and(|count| decided >= count) {
             return None;
         }
+        let is_fixed_delay = is_fixed_delay(definition);
+        let after = if is_fixed_delay { now } else { Timestamp::from_ns(after_ns) };
         let recurrence = self.recurrence(definition).ok()??;
-        let nominal =
-            recurrence.next(Timestamp::from_ns(timer.status.base_ns), Timestamp::from_ns(after_ns))?;
-        occurrence(timer.id, definition, nominal)
+        let nominal = recurrence.next(Timestamp::from_ns(timer.status.base_ns), after)?;
+        let mut next = occurrence(timer.id, definition, nominal)?;
+        if is_fixed_delay {
+            // Where the clock was set back, that moment can be the name of an earlier occurrence.
+            let latest_ns = timer.status.latest_nominal_ns.unwrap_or(i64::MIN).max(after_ns);
+            if next.nominal_ns <= latest_ns {
+                next.nominal_ns = latest_ns.checked_add(1)?;
+            }
+        }
+        Some(next)
     }
 
     /// The occurrences from one that is there up to a time, at least that one.

@@ -152,7 +152,7 @@ impl Kernel {
                 if !is_waiting_for_time {
                     return Err(wrong_state);
                 }
-                self.fire_by_hand(timer, stamp);
+                self.fire_by_hand(timer, stamp)?;
             }
         }
         Ok(())
@@ -198,7 +198,7 @@ impl Kernel {
             if status.fires == 0 {
                 return Err(CommandError::WrongState { id, state: status.state, verb: "finished" });
             }
-            if status.last.as_ref().is_none_or(|l| l.nominal_ns < firing.nominal_ns) {
+            if status.latest_nominal_ns.is_none_or(|ns| ns < firing.nominal_ns) {
                 return Err(CommandError::NoSuchFire(firing));
             }
             // Actions are at-least-once, so their end may be told twice; the first telling stands. A fire that was

@@ -156,6 +156,9 @@ pub struct TimerStatus {
     pub ended_ns: Option<i64>,
     /// Why it was cancelled or paused.
     pub reason: Option<String>,
+    /// The latest nominal time that has been fired, buffered or skipped, those of fires by hand included.
+    #[serde(default)]
+    pub latest_nominal_ns: Option<i64>,
 }
 
 impl TimerInstance {
@@ -191,6 +194,7 @@ impl TimerInstance {
             resolutions: Vec::new(),
             ended_ns: None,
             reason: None,
+            latest_nominal_ns: None,
         };
         Some(Self { id, definition: definition.clone(), status })
     }
@@ -330,6 +334,8 @@ impl TimerInstance {
                 last.acknowledged_ns = Some(at_ns);
             }
         }
+        let nominal_ns = decided_until_ns(&record.event);
+        self.status.latest_nominal_ns = self.status.latest_nominal_ns.max(nominal_ns);
         self.status.version += 1;
         self.settle_state();
         Ok(())
@@ -354,6 +360,16 @@ impl TimerInstance {
         } else if status.state == TimerState::Paused && status.next.is_none() {
             status.state = TimerState::Firing;
         }
+    }
+}
+
+/// The last nominal time that an event decides about.
+fn decided_until_ns(event: &Event) -> Option<i64> {
+    match event {
+        Event::Firing { firing, .. } => Some(firing.nominal_ns),
+        Event::Buffered { occurrence, .. } => Some(occurrence.nominal_ns),
+        Event::Skipped { nominal_ns, last_nominal_ns, .. } => Some(last_nominal_ns.unwrap_or(*nominal_ns)),
+        _ => None,
     }
 }
 
