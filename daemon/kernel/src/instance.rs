@@ -306,8 +306,7 @@ impl TimerInstance {
                     status.occurrences = status.occurrences.saturating_add(*count);
                     status.next = *next;
                 }
-                let has_fired = status.fires > 0;
-                self.end_if_over(at_ns, if has_fired { TimerState::Completed } else { TimerState::Expired });
+                self.end_if_over(at_ns);
             }
             Event::Completed { firing, results, next } | Event::Failed { firing, results, next } => {
                 let nominal_ns = firing.nominal_ns;
@@ -326,7 +325,7 @@ impl TimerInstance {
                 if is_open && next.is_some() {
                     status.next = *next;
                 }
-                self.end_if_over(at_ns, if is_ok { TimerState::Completed } else { TimerState::Failed });
+                self.end_if_over(at_ns);
             }
             Event::Acknowledged { firing, .. } => {
                 let last = status.last.as_mut().filter(|l| l.nominal_ns == firing.nominal_ns);
@@ -341,9 +340,14 @@ impl TimerInstance {
         Ok(())
     }
 
-    /// Ends a timer that has nothing more to come and nothing under way.
-    fn end_if_over(&mut self, at_ns: i64, as_state: TimerState) {
+    /// Ends a timer that has nothing more to come and nothing under way, as its last fire ended.
+    fn end_if_over(&mut self, at_ns: i64) {
         let status = &mut self.status;
+        let as_state = match &status.last {
+            None => TimerState::Expired,
+            Some(last) if last.results.iter().all(|r| r.ok) => TimerState::Completed,
+            Some(_) => TimerState::Failed,
+        };
         let is_over = status.next.is_none() && status.flights.is_empty() && status.buffered.is_none();
         if is_over && !status.state.is_ended() {
             status.state = as_state;
@@ -358,7 +362,9 @@ impl TimerInstance {
             let is_scheduled = status.next.is_some();
             status.state = if is_scheduled { TimerState::Scheduled } else { TimerState::Firing };
         } else if status.state == TimerState::Paused && status.next.is_none() {
+            // Fired by hand.
             status.state = TimerState::Firing;
+            status.reason = None;
         }
     }
 }
