@@ -249,14 +249,21 @@ impl Kernel {
         }
         let counted = known.iter().filter(|r| r.counts).count() + usize::from(counts);
         let lost = known.iter().filter(|r| !r.counts).count() + usize::from(!counts);
-        let mut next = None;
+        let (mut next, mut reason) = (None, None);
         if counted >= after.needed() {
-            next = Some(self.first_occurrence(id, &definition, stamp.now)?);
+            match self.first_occurrence(id, &definition, stamp.now) {
+                Ok(first) => next = Some(first),
+                // Not a refusal: it would wait for ever.
+                Err(_) => {
+                    reason = Some("it has waited until its schedule had no occurrence left".to_string())
+                }
+            }
+        } else if after.upstreams.len().saturating_sub(lost) < after.needed() {
+            reason =
+                Some(format!("timer {upstream}, which it waited for, ended without what was asked of it"));
         }
         self.stage(tenant.clone(), Event::Resolved { timer: id, upstream, counts, next }, stamp);
-        if next.is_none() && after.upstreams.len().saturating_sub(lost) < after.needed() {
-            let reason =
-                Some(format!("timer {upstream}, which it waited for, ended without what was asked of it"));
+        if reason.is_some() {
             self.stage(tenant.clone(), Event::Cancelled { timer: id, reason }, stamp);
         }
         Ok(self.outcome(id, false, timer))
