@@ -5,7 +5,7 @@ use crate::command::CommandError;
 use crate::definition::{MisfirePolicy, OverlapPolicy, ScheduleSpec, TimerDefinition};
 use crate::event::{Event, Occurrence, SkipReason};
 use crate::id::{FiringId, TimerId};
-use crate::instance::TimerInstance;
+use crate::instance::{TimerInstance, TimerState};
 use crate::kernel::Kernel;
 use crate::recurrence::{IntervalMode, Missed, Recurrence, jitter_ns};
 use chronotick_core::schedule::{Schedule, ScheduleError};
@@ -218,12 +218,12 @@ impl Kernel {
         self.stage(timer.tenant().clone(), event, stamp);
     }
 
-    /// Fires the occurrence that waited for the fire that has just ended.
+    /// Fires the occurrence that waited, when no fire is under way any more.
     pub(crate) fn fire_buffered(&mut self, id: TimerId, stamp: &ClockStamp) {
         let Some(timer) = self.timer(id).cloned() else { return };
-        let Some(occurrence) = timer.status.buffered.filter(|_| timer.status.flights.is_empty()) else {
-            return;
-        };
+        // While it is paused the occurrence goes on waiting.
+        let is_free = timer.status.flights.is_empty() && timer.status.state != TimerState::Paused;
+        let Some(occurrence) = timer.status.buffered.filter(|_| is_free) else { return };
         let late_ns = stamp.now.as_ns().saturating_sub(occurrence.due_ns);
         if timer.definition.expire_after_ns.is_some_and(|limit| late_ns > limit) {
             return self.skip_buffered(&timer, occurrence, SkipReason::Expired, stamp);

@@ -122,7 +122,10 @@ impl Kernel {
         }
         match change {
             Change::Cancel { reason } => {
-                if !is_waiting_for_time && status.state != TimerState::Waiting {
+                if !is_waiting_for_time
+                    && status.state != TimerState::Waiting
+                    && !timer.goes_on_after_its_fire()
+                {
                     return Err(wrong_state);
                 }
                 if let Some(occurrence) = status.buffered {
@@ -147,6 +150,7 @@ impl Kernel {
                 }
                 self.stage(tenant, Event::Resumed { timer: id }, stamp);
                 self.skip_while_paused(id, stamp);
+                self.fire_buffered(id, stamp);
             }
             Change::FireNow => {
                 if !is_waiting_for_time {

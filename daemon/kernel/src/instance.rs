@@ -1,9 +1,10 @@
 //! A timer as it stands now, and the fold: the one place where an event changes it.
 
 use crate::clock::ClockSource;
-use crate::definition::TimerDefinition;
+use crate::definition::{ScheduleSpec, TimerDefinition};
 use crate::event::{ActionResult, Event, EventRecord, Occurrence, UpstreamSeen};
 use crate::id::{TenantId, TimerId};
+use crate::recurrence::IntervalMode;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ pub enum TimerState {
     Scheduled,
     /// Not waiting until it is resumed.
     Paused,
-    /// Fired, with nothing more to come; its actions are being carried out.
+    /// Fired, and waiting for no time; its actions are being carried out.
     Firing,
     /// Its last fire succeeded.
     Completed,
@@ -209,6 +210,15 @@ impl TimerInstance {
     pub fn due_key(&self) -> Option<DueKey> {
         let next = self.status.next.filter(|_| self.status.state == TimerState::Scheduled)?;
         Some(DueKey::new(next.due_ns, self.definition.priority, self.id))
+    }
+
+    /// True while a fire is under way after which it is to fire again, though it waits for no time yet.
+    pub(crate) fn goes_on_after_its_fire(&self) -> bool {
+        let TimerStatus { state, buffered, occurrences, .. } = &self.status;
+        let is_counted_out = self.definition.bounds.count.is_some_and(|count| *occurrences >= count);
+        let is_fixed_delay = matches!(&self.definition.schedule,
+            ScheduleSpec::Interval(i) if i.mode == IntervalMode::FixedDelay);
+        *state == TimerState::Firing && (buffered.is_some() || (is_fixed_delay && !is_counted_out))
     }
 
     /// What timers that wait for this one have to know.
