@@ -231,7 +231,7 @@ impl Memory {
     }
 }
 
-/// Ids are spread well enough by their random bits; one multiplication mixes ids that were counted up.
+/// Ids are spread well enough by their random bits, which stand last; one multiplication mixes those counted up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct IdHasher(u64);
 
@@ -244,7 +244,7 @@ impl Hasher for IdHasher {
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
+            self.write_u64(u64::from_be_bytes(word));
         }
     }
 
