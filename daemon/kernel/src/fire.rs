@@ -2,7 +2,7 @@
 
 use crate::clock::ClockStamp;
 use crate::command::CommandError;
-use crate::definition::{MisfirePolicy, OverlapPolicy, ScheduleSpec, TimerDefinition};
+use crate::definition::{CATCH_UP_MAX, MisfirePolicy, OverlapPolicy, ScheduleSpec, TimerDefinition};
 use crate::event::{Event, Occurrence, SkipReason};
 use crate::id::{FiringId, TimerId};
 use crate::instance::{TimerInstance, TimerState};
@@ -46,6 +46,9 @@ impl Kernel {
     pub(crate) fn decide_due(&mut self, id: TimerId, stamp: &ClockStamp) {
         let Some(timer) = self.timer(id).cloned() else { return };
         let Some(next) = timer.status.next else { return };
+        if self.skip_while_paused(&timer, stamp) {
+            return;
+        }
         let definition = &timer.definition;
         let late_ns = stamp.now.as_ns().saturating_sub(next.due_ns);
         if let Some(limit_ns) = definition.expire_after_ns
@@ -92,7 +95,7 @@ impl Kernel {
                     self.skip_late(timer, next, oldest.min(missed_before_ns), SkipReason::Misfire, stamp);
                     return true;
                 }
-                (SkipReason::Misfire, max)
+                (SkipReason::Misfire, max.min(CATCH_UP_MAX))
             }
         };
         let missed = self.late(timer, next, missed_before_ns, SKIP_STEP.max(keep.saturating_add(1)));
@@ -179,15 +182,16 @@ impl Kernel {
         self.stage(timer.tenant().clone(), event, stamp);
     }
 
-    /// Skips what a recurring timer would have fired while it was paused. A one-shot is late then, no more.
-    pub(crate) fn skip_while_paused(&mut self, id: TimerId, stamp: &ClockStamp) {
-        loop {
-            let Some(timer) = self.timer(id).cloned() else { return };
-            let Some(next) = timer.status.next.filter(|n| n.due_ns < stamp.now.as_ns()) else { return };
-            if !timer.definition.schedule.is_recurring() {
-                return;
+    /// Skips what a recurring timer would have fired while it was paused: one step of it, the rest when it is due.
+    /// Returns false where there is nothing to skip. A one-shot is late then, no more.
+    pub(crate) fn skip_while_paused(&mut self, timer: &Arc<TimerInstance>, stamp: &ClockStamp) -> bool {
+        let status = &timer.status;
+        match (status.next, status.skip_before_ns) {
+            (Some(next), Some(before_ns)) if next.due_ns < before_ns => {
+                self.skip_late(timer, next, before_ns, SkipReason::Paused, stamp);
+                true
             }
-            self.skip_late(&timer, next, stamp.now.as_ns(), SkipReason::Paused, stamp);
+            _ => false,
         }
     }
 

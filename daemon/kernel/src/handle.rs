@@ -149,7 +149,9 @@ impl Kernel {
                     return Err(wrong_state);
                 }
                 self.stage(tenant, Event::Resumed { timer: id }, stamp);
-                self.skip_while_paused(id, stamp);
+                if let Some(timer) = self.timer(id).cloned() {
+                    self.skip_while_paused(&timer, stamp);
+                }
                 self.fire_buffered(id, stamp);
             }
             Change::FireNow => {

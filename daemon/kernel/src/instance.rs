@@ -157,6 +157,9 @@ pub struct TimerStatus {
     pub ended_ns: Option<i64>,
     /// Why it was cancelled or paused.
     pub reason: Option<String>,
+    /// Set while occurrences that were due before this, when the timer was paused, are yet to be skipped.
+    #[serde(default)]
+    pub skip_before_ns: Option<i64>,
     /// The latest nominal time that has been fired, buffered or skipped, those of fires by hand included.
     #[serde(default)]
     pub latest_nominal_ns: Option<i64>,
@@ -195,6 +198,7 @@ impl TimerInstance {
             resolutions: Vec::new(),
             ended_ns: None,
             reason: None,
+            skip_before_ns: None,
             latest_nominal_ns: None,
         };
         Some(Self { id, definition: definition.clone(), status })
@@ -251,6 +255,7 @@ impl TimerInstance {
             Event::Rescheduled { next, .. } => {
                 expect(is_open && status.next.is_some())?;
                 status.next = Some(*next);
+                status.skip_before_ns = None;
             }
             Event::Paused { reason, .. } => {
                 expect(status.state == TimerState::Scheduled)?;
@@ -261,6 +266,7 @@ impl TimerInstance {
                 expect(status.state == TimerState::Paused)?;
                 status.state = TimerState::Scheduled;
                 status.reason = None;
+                status.skip_before_ns = self.definition.schedule.is_recurring().then_some(at_ns);
             }
             Event::Cancelled { reason, .. } => {
                 expect(is_open)?;
@@ -347,6 +353,15 @@ impl TimerInstance {
         self.status.latest_nominal_ns = self.status.latest_nominal_ns.max(nominal_ns);
         self.status.version += 1;
         self.settle_state();
+        let TimerStatus { next, flights, buffered, skip_before_ns, .. } = &mut self.status;
+        if let Some(Occurrence { nominal_ns, due_ns }) = *next {
+            let is_taken = flights.iter().any(|f| f.nominal_ns == nominal_ns)
+                || buffered.is_some_and(|b| b.nominal_ns == nominal_ns);
+            expect(!is_taken)?;
+            *skip_before_ns = skip_before_ns.filter(|before_ns| due_ns < *before_ns);
+        } else {
+            *skip_before_ns = None;
+        }
         Ok(())
     }
 
