@@ -60,6 +60,10 @@ impl Kernel {
         if late_ns > definition.grace_ns() && self.skip_missed(&timer, next, stamp) {
             return;
         }
+        if timer.is_under_way(next.nominal_ns) {
+            // Only a log that this kernel did not write has an extra fire with the name of an occurrence.
+            return self.skip(&timer, next, 1, SkipReason::Overlap, stamp);
+        }
         if timer.status.flights.is_empty() {
             return self.fire(&timer, next, Vec::new(), stamp);
         }
@@ -251,7 +255,9 @@ impl Kernel {
         timer: &Arc<TimerInstance>,
         stamp: &ClockStamp,
     ) -> Result<(), CommandError> {
-        let Some(next) = timer.status.next else { return Ok(()) };
+        let Some(next) = timer.status.next.filter(|n| !timer.is_under_way(n.nominal_ns)) else {
+            return Ok(());
+        };
         if !timer.definition.schedule.is_recurring() {
             self.fire(timer, next, Vec::new(), stamp);
             return Ok(());

@@ -216,6 +216,11 @@ impl TimerInstance {
         Some(DueKey::new(next.due_ns, self.definition.priority, self.id))
     }
 
+    /// True while a fire of this name is under way.
+    pub(crate) fn is_under_way(&self, nominal_ns: i64) -> bool {
+        self.status.flights.iter().any(|f| f.nominal_ns == nominal_ns)
+    }
+
     /// True while a fire is under way after which it is to fire again, though it waits for no time yet.
     pub(crate) fn goes_on_after_its_fire(&self) -> bool {
         let TimerStatus { state, buffered, occurrences, .. } = &self.status;
@@ -353,15 +358,8 @@ impl TimerInstance {
         self.status.latest_nominal_ns = self.status.latest_nominal_ns.max(nominal_ns);
         self.status.version += 1;
         self.settle_state();
-        let TimerStatus { next, flights, buffered, skip_before_ns, .. } = &mut self.status;
-        if let Some(Occurrence { nominal_ns, due_ns }) = *next {
-            let is_taken = flights.iter().any(|f| f.nominal_ns == nominal_ns)
-                || buffered.is_some_and(|b| b.nominal_ns == nominal_ns);
-            expect(!is_taken)?;
-            *skip_before_ns = skip_before_ns.filter(|before_ns| due_ns < *before_ns);
-        } else {
-            *skip_before_ns = None;
-        }
+        let TimerStatus { next, skip_before_ns, .. } = &mut self.status;
+        *skip_before_ns = skip_before_ns.filter(|before_ns| next.is_some_and(|n| n.due_ns < *before_ns));
         Ok(())
     }
 
