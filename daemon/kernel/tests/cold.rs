@@ -5,8 +5,8 @@ mod common;
 use chronotick_core::Timestamp;
 use common::{Life, S, Step, at, id, step};
 use minoots_kernel::{
-    Change, ColdError, ColdState, Command, Committed, DueKey, Event, EventRecord, Kernel, NothingCold, Outcome,
-    ScheduleSpec, TenantId, TimerDefinition, TimerId, TimerInstance, TimerState,
+    Change, ColdError, ColdState, Command, Committed, DueKey, Event, EventRecord, Kernel, NothingCold,
+    Outcome, ScheduleSpec, TenantId, TimerDefinition, TimerId, TimerInstance, TimerState,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
@@ -37,7 +37,11 @@ impl Index {
             let Some(batch) = self.waiting.pop_front() else { return };
             for changed in batch.changes {
                 let timer = changed.after;
-                assert_eq!(changed.before.as_ref(), self.timers.get(&timer.id), "what the index is told it has");
+                assert_eq!(
+                    changed.before.as_ref(),
+                    self.timers.get(&timer.id),
+                    "what the index is told it has"
+                );
                 if let Some(key) = &timer.definition.idempotency_key {
                     self.keys.insert(key.clone(), timer.id);
                 }

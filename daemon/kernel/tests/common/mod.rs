@@ -122,7 +122,7 @@ pub(crate) fn replayed(log: &[EventRecord]) -> Kernel {
 /// One thing that happens in a random life. Timers and fires are picked by numbers, modulo how many there are.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Create(TimerDefinition),
+    Create(Arc<TimerDefinition>),
     Change(u64, Option<u8>, Change),
     Acknowledge(u64, i64),
     Finish(u64, usize, bool),
@@ -262,7 +262,7 @@ pub(crate) fn step(is_wild: bool, timers: u64) -> impl Strategy<Value = Step> {
     ];
     let n = move || 0..timers;
     prop_oneof![
-        6 => definition(is_wild).prop_map(Step::Create),
+        6 => definition(is_wild).prop_map(|d| Step::Create(Arc::new(d))),
         10 => (n(), proptest::option::weighted(0.1, 0..4u8), any_change(is_wild))
             .prop_map(|(n, version, change)| Step::Change(n, version, change)),
         1 => (n(), -1..9i64).prop_map(|(n, pick)| Step::Acknowledge(n, pick)),
@@ -306,7 +306,7 @@ impl Life {
         Some(match step {
             Step::Create(definition) => {
                 self.ids += 1;
-                Command::Create { id: id(self.ids - 1), definition: Arc::new(definition.clone()) }
+                Command::Create { id: id(self.ids - 1), definition: definition.clone() }
             }
             Step::Change(n, version, change) => Command::Change {
                 tenant,
