@@ -184,11 +184,18 @@ impl fmt::Display for CommandError {
             Self::Invalid(what) => f.write_str(what),
             Self::NotFound(id) => write!(f, "no timer {id}: GET /v1/timers lists the ones there are"),
             Self::NoSuchFire(firing) => {
-                write!(f, "timer {} has no fire {firing}: its history lists the ones there were", firing.timer)
+                write!(
+                    f,
+                    "timer {} has no fire {firing}: its history lists the ones there were",
+                    firing.timer
+                )
             }
             Self::WrongState { id, state, verb } => {
                 let state = state.as_str();
-                write!(f, "timer {id} is {state}, so it cannot be {verb}: read it again to see what can be done")
+                write!(
+                    f,
+                    "timer {id} is {state}, so it cannot be {verb}: read it again to see what can be done"
+                )
             }
             Self::VersionConflict { id, version } => write!(
                 f,

@@ -2,10 +2,10 @@
 
 use crate::clock::ClockStamp;
 use crate::command::CommandError;
-use crate::definition::{MisfirePolicy, OverlapPolicy, ScheduleSpec, TimerDefinition};
+use crate::definition::{CATCH_UP_MAX, MisfirePolicy, OverlapPolicy, ScheduleSpec, TimerDefinition};
 use crate::event::{Event, Occurrence, SkipReason};
 use crate::id::{FiringId, TimerId};
-use crate::instance::TimerInstance;
+use crate::instance::{TimerInstance, TimerState};
 use crate::kernel::Kernel;
 use crate::recurrence::{IntervalMode, Missed, Recurrence, jitter_ns};
 use chronotick_core::schedule::{Schedule, ScheduleError};
@@ -33,7 +33,8 @@ impl Kernel {
                 let first = self.recurrence(definition)?.and_then(|r| r.first(now));
                 first.ok_or_else(|| {
                     CommandError::Invalid(
-                        "the schedule has no occurrence between its start and its end: change them".to_string(),
+                        "the schedule has no occurrence between its start and its end: change them"
+                            .to_string(),
                     )
                 })?
             }
@@ -45,28 +46,35 @@ impl Kernel {
     pub(crate) fn decide_due(&mut self, id: TimerId, stamp: &ClockStamp) {
         let Some(timer) = self.timer(id).cloned() else { return };
         let Some(next) = timer.status.next else { return };
+        if self.skip_while_paused(&timer, stamp) {
+            return;
+        }
         let definition = &timer.definition;
         let late_ns = stamp.now.as_ns().saturating_sub(next.due_ns);
         if let Some(limit_ns) = definition.expire_after_ns
             && late_ns > limit_ns
         {
-            let until = stamp.now.as_ns().saturating_sub(limit_ns).saturating_sub(definition.jitter_ns);
-            return self.skip_until(&timer, next, until, u64::MAX, SkipReason::Expired, stamp);
+            let before_ns = stamp.now.as_ns().saturating_sub(limit_ns);
+            return self.skip_late(&timer, next, before_ns, SkipReason::Expired, stamp);
         }
         if late_ns > definition.grace_ns() && self.skip_missed(&timer, next, stamp) {
             return;
+        }
+        if timer.is_under_way(next.nominal_ns) {
+            // Only a log that this kernel did not write has an extra fire with the name of an occurrence.
+            return self.skip(&timer, next, 1, SkipReason::Overlap, stamp);
         }
         if timer.status.flights.is_empty() {
             return self.fire(&timer, next, Vec::new(), stamp);
         }
         match definition.overlap {
             OverlapPolicy::Allow => self.fire(&timer, next, Vec::new(), stamp),
-            OverlapPolicy::Skip => self.skip_one(&timer, next, SkipReason::Overlap, stamp),
+            OverlapPolicy::Skip => self.skip(&timer, next, 1, SkipReason::Overlap, stamp),
             OverlapPolicy::BufferOne if timer.status.buffered.is_some() => {
-                self.skip_one(&timer, next, SkipReason::BufferFull, stamp);
+                self.skip(&timer, next, 1, SkipReason::BufferFull, stamp);
             }
             OverlapPolicy::BufferOne => {
-                let after = self.following(&timer, next.nominal_ns, 1);
+                let after = self.following(&timer, next.nominal_ns, 1, stamp.now);
                 let event = Event::Buffered { timer: id, occurrence: next, next: after };
                 self.stage(timer.tenant().clone(), event, stamp);
             }
@@ -80,66 +88,83 @@ impl Kernel {
     /// Skips what the misfire policy says of an occurrence that was missed; false when it is to fire all the same.
     fn skip_missed(&mut self, timer: &Arc<TimerInstance>, next: Occurrence, stamp: &ClockStamp) -> bool {
         let definition = &timer.definition;
-        let missed_until = stamp.now.as_ns().saturating_sub(definition.grace_ns());
-        let reason_and_keep = match definition.misfire_policy() {
+        let missed_before_ns = stamp.now.as_ns().saturating_sub(definition.grace_ns());
+        let (reason, keep) = match definition.misfire_policy() {
             MisfirePolicy::FireNow => return false,
             MisfirePolicy::Skip => (SkipReason::Misfire, 0),
             MisfirePolicy::FireOnce => (SkipReason::Coalesced, 1),
             MisfirePolicy::CatchUp { max, within_ns } => {
                 let oldest = stamp.now.as_ns().saturating_sub(within_ns);
-                if next.nominal_ns < oldest {
-                    let until = oldest.saturating_sub(1).min(missed_until);
-                    self.skip_until(timer, next, until, u64::MAX, SkipReason::Misfire, stamp);
+                if next.due_ns < oldest {
+                    self.skip_late(timer, next, oldest.min(missed_before_ns), SkipReason::Misfire, stamp);
                     return true;
                 }
-                (SkipReason::Misfire, max)
+                (SkipReason::Misfire, max.min(CATCH_UP_MAX))
             }
         };
-        let (reason, keep) = reason_and_keep;
-        let missed = self.missed(timer, next.nominal_ns, missed_until, SKIP_STEP.max(keep.saturating_add(1)));
-        if missed.count <= keep {
+        let missed = self.late(timer, next, missed_before_ns, SKIP_STEP.max(keep.saturating_add(1)));
+        if missed <= keep {
             return false;
         }
-        self.skip_until(timer, next, missed_until, missed.count - keep, reason, stamp);
+        self.skip(timer, next, missed - keep, reason, stamp);
         true
     }
 
-    /// Skips the occurrences from `first` on up to a time, at least that one and at most `limit`.
-    fn skip_until(
+    /// How many occurrences in a row, from one that was due before a time on, were due before it. Counts to `enough` at
+    /// least.
+    fn late(&mut self, timer: &Arc<TimerInstance>, first: Occurrence, before_ns: i64, enough: u64) -> u64 {
+        let definition = &timer.definition;
+        let jitter_ns = definition.jitter_ns.max(0);
+        let left =
+            definition.bounds.count.map_or(u64::MAX, |count| count.saturating_sub(timer.status.occurrences));
+        // Those up to here were due before the time, whatever their jitter is.
+        let until_ns = before_ns.saturating_sub(jitter_ns).saturating_sub(1);
+        let certain = self.missed(timer, first.nominal_ns, until_ns, enough);
+        let (mut count, mut last_ns) = (certain.count, certain.last.as_ns());
+        if jitter_ns > 0 && !certain.is_capped && !is_fixed_delay(definition) {
+            let most = count.saturating_add(enough);
+            while count < most.min(left)
+                && let Some(next) = self.following(timer, last_ns, count, Timestamp::MAX)
+                && next.due_ns < before_ns
+            {
+                (count, last_ns) = (count + 1, next.nominal_ns);
+            }
+        }
+        count.min(left).max(1)
+    }
+
+    /// Skips the occurrences in a row, from one that was due before a time on, that were due before it.
+    fn skip_late(
         &mut self,
         timer: &Arc<TimerInstance>,
         first: Occurrence,
-        until_ns: i64,
-        limit: u64,
+        before_ns: i64,
         reason: SkipReason,
         stamp: &ClockStamp,
     ) {
-        let left = timer.definition.bounds.count.map_or(u64::MAX, |count| count.saturating_sub(timer.status.occurrences));
-        let limit = limit.min(left);
-        let mut missed = self.missed(timer, first.nominal_ns, until_ns, limit.min(SKIP_STEP));
-        if missed.is_capped || missed.count > limit {
-            missed = self.first_of(timer, first.nominal_ns, missed.count.min(limit));
-        }
-        let (count, last_ns) = (missed.count, missed.last.as_ns());
+        let count = self.late(timer, first, before_ns, SKIP_STEP);
+        self.skip(timer, first, count, reason, stamp);
+    }
+
+    /// Skips so many occurrences from `first` on, which the schedule has.
+    fn skip(
+        &mut self,
+        timer: &Arc<TimerInstance>,
+        first: Occurrence,
+        count: u64,
+        reason: SkipReason,
+        stamp: &ClockStamp,
+    ) {
+        let last_ns = self.last_of(timer, first.nominal_ns, count).as_ns();
         let event = Event::Skipped {
             timer: timer.id,
             nominal_ns: first.nominal_ns,
             last_nominal_ns: (count > 1).then_some(last_ns),
             count,
             reason,
-            next: self.following(timer, last_ns, count),
+            next: self.following(timer, last_ns, count, stamp.now),
         };
         self.stage(timer.tenant().clone(), event, stamp);
-    }
-
-    fn skip_one(
-        &mut self,
-        timer: &Arc<TimerInstance>,
-        occurrence: Occurrence,
-        reason: SkipReason,
-        stamp: &ClockStamp,
-    ) {
-        self.skip_until(timer, occurrence, occurrence.nominal_ns, 1, reason, stamp);
     }
 
     /// Takes back an occurrence that waited for an earlier fire to end.
@@ -161,15 +186,16 @@ impl Kernel {
         self.stage(timer.tenant().clone(), event, stamp);
     }
 
-    /// Skips what a recurring timer would have fired while it was paused. A one-shot is late then, no more.
-    pub(crate) fn skip_while_paused(&mut self, id: TimerId, stamp: &ClockStamp) {
-        loop {
-            let Some(timer) = self.timer(id).cloned() else { return };
-            let Some(next) = timer.status.next.filter(|n| n.due_ns < stamp.now.as_ns()) else { return };
-            if !timer.definition.schedule.is_recurring() {
-                return;
+    /// Skips what a recurring timer would have fired while it was paused: one step of it, the rest when it is due.
+    /// Returns false where there is nothing to skip. A one-shot is late then, no more.
+    pub(crate) fn skip_while_paused(&mut self, timer: &Arc<TimerInstance>, stamp: &ClockStamp) -> bool {
+        let status = &timer.status;
+        match (status.next, status.skip_before_ns) {
+            (Some(next), Some(before_ns)) if next.due_ns < before_ns => {
+                self.skip_late(timer, next, before_ns, SkipReason::Paused, stamp);
+                true
             }
-            self.skip_until(&timer, next, stamp.now.as_ns() - 1, u64::MAX, SkipReason::Paused, stamp);
+            _ => false,
         }
     }
 
@@ -185,7 +211,7 @@ impl Kernel {
         let next = match &timer.definition.schedule {
             // Its next time depends on when this fire ends.
             ScheduleSpec::Interval(i) if i.mode == IntervalMode::FixedDelay => None,
-            _ => self.following(timer, nominal_ns, 1),
+            _ => self.following(timer, nominal_ns, 1, stamp.now),
         };
         let event = Event::Firing {
             firing: FiringId { timer: timer.id, nominal_ns },
@@ -200,10 +226,12 @@ impl Kernel {
         self.stage(timer.tenant().clone(), event, stamp);
     }
 
-    /// Fires the occurrence that waited for the fire that has just ended.
+    /// Fires the occurrence that waited, when no fire is under way any more.
     pub(crate) fn fire_buffered(&mut self, id: TimerId, stamp: &ClockStamp) {
         let Some(timer) = self.timer(id).cloned() else { return };
-        let Some(occurrence) = timer.status.buffered.filter(|_| timer.status.flights.is_empty()) else { return };
+        // While it is paused the occurrence goes on waiting.
+        let is_free = timer.status.flights.is_empty() && timer.status.state != TimerState::Paused;
+        let Some(occurrence) = timer.status.buffered.filter(|_| is_free) else { return };
         let late_ns = stamp.now.as_ns().saturating_sub(occurrence.due_ns);
         if timer.definition.expire_after_ns.is_some_and(|limit| late_ns > limit) {
             return self.skip_buffered(&timer, occurrence, SkipReason::Expired, stamp);
@@ -222,30 +250,19 @@ impl Kernel {
     }
 
     /// Fires a timer by hand: a one-shot ahead of its time, a recurring timer once more.
-    pub(crate) fn fire_by_hand(&mut self, timer: &Arc<TimerInstance>, stamp: &ClockStamp) {
-        let Some(next) = timer.status.next else { return };
-        if !timer.definition.schedule.is_recurring() {
-            return self.fire(timer, next, Vec::new(), stamp);
-        }
-        // An extra fire is named after its own moment, which no fire of the schedule may have: an odd number, since the
-        // nominal times of fixed delays are even, and none that the rule names.
-        let last_ns = timer.status.last.as_ref().map_or(i64::MIN, |l| l.nominal_ns);
-        let base = Timestamp::from_ns(timer.status.base_ns);
-        let recurrence = self.recurrence(&timer.definition).ok().flatten();
-        let is_taken = |ns: i64| {
-            let is_of_the_rule = || {
-                let before = Timestamp::from_ns(ns.saturating_sub(1));
-                recurrence.as_ref().and_then(|r| r.next(base, before)) == Some(Timestamp::from_ns(ns))
-            };
-            timer.status.flights.iter().any(|f| f.nominal_ns == ns)
-                || timer.status.buffered.is_some_and(|b| b.nominal_ns == ns)
-                || next.nominal_ns == ns
-                || is_of_the_rule()
+    pub(crate) fn fire_by_hand(
+        &mut self,
+        timer: &Arc<TimerInstance>,
+        stamp: &ClockStamp,
+    ) -> Result<(), CommandError> {
+        let Some(next) = timer.status.next.filter(|n| !timer.is_under_way(n.nominal_ns)) else {
+            return Ok(());
         };
-        let mut nominal_ns = stamp.now.as_ns().max(last_ns.saturating_add(1)) | 1;
-        while is_taken(nominal_ns) && nominal_ns < i64::MAX {
-            nominal_ns += 2;
+        if !timer.definition.schedule.is_recurring() {
+            self.fire(timer, next, Vec::new(), stamp);
+            return Ok(());
         }
+        let nominal_ns = self.free_name(timer, stamp.now)?.ok_or(ScheduleError::TooFar)?;
         let event = Event::Firing {
             firing: FiringId { timer: timer.id, nominal_ns },
             lateness_ns: 0,
@@ -257,6 +274,24 @@ impl Kernel {
             next: None,
         };
         self.stage(timer.tenant().clone(), event, stamp);
+        Ok(())
+    }
+
+    /// The name of an extra fire: its moment, or the first after it that is the name of no other fire, past or to come.
+    fn free_name(&mut self, timer: &Arc<TimerInstance>, now: Timestamp) -> Result<Option<i64>, CommandError> {
+        let status = &timer.status;
+        let first_ns = match status.latest_nominal_ns {
+            Some(latest_ns) if latest_ns >= now.as_ns() => latest_ns.checked_add(1),
+            _ => Some(now.as_ns()),
+        };
+        let recurrence = self.recurrence(&timer.definition)?.filter(|_| !is_fixed_delay(&timer.definition));
+        let base = Timestamp::from_ns(status.base_ns);
+        let is_of_schedule = |ns: i64| {
+            let next = |r: &Recurrence| r.next(base, Timestamp::from_ns(ns.saturating_sub(1)));
+            recurrence.as_ref().and_then(next) == Some(Timestamp::from_ns(ns))
+        };
+        let is_taken = |ns| status.next.is_some_and(|n| n.nominal_ns == ns) || is_of_schedule(ns);
+        Ok(std::iter::successors(first_ns, |ns| ns.checked_add(1)).find(|ns| !is_taken(*ns)))
     }
 
     /// What a timer with a fixed delay waits for when its fire ends now.
@@ -267,34 +302,43 @@ impl Kernel {
             && !status.state.is_ended()
             && status.next.is_none()
             && status.flights.len() == 1;
-        if !goes_on {
-            return None;
-        }
-        // Even, so that no fire by hand has the same name.
-        let next = self.following(timer, now.as_ns(), 0)?;
-        Some(Occurrence { nominal_ns: next.nominal_ns & !1, ..next })
+        if goes_on { self.following(timer, i64::MIN, 0, now) } else { None }
     }
 
-    /// The occurrence after a nominal time, when `more` have been decided beside those that the timer counts.
-    fn following(&mut self, timer: &Arc<TimerInstance>, after_ns: i64, more: u64) -> Option<Occurrence> {
+    /// The occurrence after a nominal time, when `more` have been decided beside those that the timer counts. That of a
+    /// fixed delay is one distance from now.
+    fn following(
+        &mut self,
+        timer: &Arc<TimerInstance>,
+        after_ns: i64,
+        more: u64,
+        now: Timestamp,
+    ) -> Option<Occurrence> {
         let definition = &timer.definition;
         let decided = timer.status.occurrences.saturating_add(more);
         if definition.bounds.count.is_some_and(|count| decided >= count) {
             return None;
         }
+        let is_fixed_delay = is_fixed_delay(definition);
+        let after = if is_fixed_delay { now } else { Timestamp::from_ns(after_ns) };
         let recurrence = self.recurrence(definition).ok()??;
-        let nominal =
-            recurrence.next(Timestamp::from_ns(timer.status.base_ns), Timestamp::from_ns(after_ns))?;
-        occurrence(timer.id, definition, nominal)
+        let nominal = recurrence.next(Timestamp::from_ns(timer.status.base_ns), after)?;
+        let mut next = occurrence(timer.id, definition, nominal)?;
+        if is_fixed_delay {
+            // Where the clock was set back, that moment can be the name of an earlier occurrence.
+            let latest_ns = timer.status.latest_nominal_ns.unwrap_or(i64::MIN).max(after_ns);
+            if next.nominal_ns <= latest_ns {
+                next.nominal_ns = latest_ns.checked_add(1)?;
+            }
+        }
+        Some(next)
     }
 
     /// The occurrences from one that is there up to a time, at least that one.
     fn missed(&mut self, timer: &Arc<TimerInstance>, from_ns: i64, until_ns: i64, cap: u64) -> Missed {
         let from = Timestamp::from_ns(from_ns);
         let one = Missed { count: 1, last: from, is_capped: false };
-        let is_fixed_delay = matches!(&timer.definition.schedule,
-            ScheduleSpec::Interval(i) if i.mode == IntervalMode::FixedDelay);
-        if until_ns <= from_ns || cap <= 1 || is_fixed_delay {
+        if until_ns <= from_ns || cap <= 1 || is_fixed_delay(&timer.definition) {
             return one;
         }
         match self.recurrence(&timer.definition) {
@@ -306,12 +350,12 @@ impl Kernel {
         }
     }
 
-    /// The first `count` occurrences from one that is there.
-    fn first_of(&mut self, timer: &Arc<TimerInstance>, from_ns: i64, count: u64) -> Missed {
-        let mut last = Timestamp::from_ns(from_ns);
+    /// The last of `count` occurrences, of which the first is given.
+    fn last_of(&mut self, timer: &Arc<TimerInstance>, first_ns: i64, count: u64) -> Timestamp {
+        let mut last = Timestamp::from_ns(first_ns);
         if let ScheduleSpec::Interval(spec) = &timer.definition.schedule {
             let steps = i64::try_from(count.saturating_sub(1)).unwrap_or(i64::MAX);
-            last = Timestamp::from_ns(from_ns.saturating_add(spec.every_ns.saturating_mul(steps)));
+            last = Timestamp::from_ns(first_ns.saturating_add(spec.every_ns.saturating_mul(steps)));
         } else if let Ok(Some(recurrence)) = self.recurrence(&timer.definition) {
             let base = Timestamp::from_ns(timer.status.base_ns);
             for _ in 1..count {
@@ -319,7 +363,7 @@ impl Kernel {
                 last = next;
             }
         }
-        Missed { count, last, is_capped: false }
+        last
     }
 
     /// The compiled rule; `None` for a one-shot.
@@ -330,6 +374,11 @@ impl Kernel {
             ScheduleSpec::Cron(spec) => Some(self.recurrences.cron(spec, &definition.bounds)?),
         })
     }
+}
+
+/// True for a timer whose next time depends on when its fire ends.
+fn is_fixed_delay(definition: &TimerDefinition) -> bool {
+    matches!(&definition.schedule, ScheduleSpec::Interval(i) if i.mode == IntervalMode::FixedDelay)
 }
 
 /// An occurrence with its jitter; `None` past the last time there is.

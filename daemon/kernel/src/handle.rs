@@ -2,9 +2,7 @@
 
 use crate::clock::ClockStamp;
 use crate::command::{Change, Command, CommandError, NewDue, Outcome};
-use crate::definition::{
-    DETAIL_MAX_BYTES, NAME_MAX_BYTES, REASON_MAX_BYTES, TimerDefinition, UpstreamOn,
-};
+use crate::definition::{DETAIL_MAX_BYTES, NAME_MAX_BYTES, REASON_MAX_BYTES, TimerDefinition, UpstreamOn};
 use crate::event::{ActionResult, Event, Occurrence, SkipReason, UpstreamSeen};
 use crate::id::{FiringId, TenantId, TimerId};
 use crate::instance::{TimerInstance, TimerState};
@@ -124,7 +122,10 @@ impl Kernel {
         }
         match change {
             Change::Cancel { reason } => {
-                if !is_waiting_for_time && status.state != TimerState::Waiting {
+                if !is_waiting_for_time
+                    && status.state != TimerState::Waiting
+                    && !timer.goes_on_after_its_fire()
+                {
                     return Err(wrong_state);
                 }
                 if let Some(occurrence) = status.buffered {
@@ -148,13 +149,16 @@ impl Kernel {
                     return Err(wrong_state);
                 }
                 self.stage(tenant, Event::Resumed { timer: id }, stamp);
-                self.skip_while_paused(id, stamp);
+                if let Some(timer) = self.timer(id).cloned() {
+                    self.skip_while_paused(&timer, stamp);
+                }
+                self.fire_buffered(id, stamp);
             }
             Change::FireNow => {
                 if !is_waiting_for_time {
                     return Err(wrong_state);
                 }
-                self.fire_by_hand(timer, stamp);
+                self.fire_by_hand(timer, stamp)?;
             }
         }
         Ok(())
@@ -200,7 +204,7 @@ impl Kernel {
             if status.fires == 0 {
                 return Err(CommandError::WrongState { id, state: status.state, verb: "finished" });
             }
-            if status.last.as_ref().is_none_or(|l| l.nominal_ns < firing.nominal_ns) {
+            if status.latest_nominal_ns.is_none_or(|ns| ns < firing.nominal_ns) {
                 return Err(CommandError::NoSuchFire(firing));
             }
             // Actions are at-least-once, so their end may be told twice; the first telling stands. A fire that was
@@ -251,13 +255,21 @@ impl Kernel {
         }
         let counted = known.iter().filter(|r| r.counts).count() + usize::from(counts);
         let lost = known.iter().filter(|r| !r.counts).count() + usize::from(!counts);
-        let mut next = None;
+        let (mut next, mut reason) = (None, None);
         if counted >= after.needed() {
-            next = Some(self.first_occurrence(id, &definition, stamp.now)?);
+            match self.first_occurrence(id, &definition, stamp.now) {
+                Ok(first) => next = Some(first),
+                // Not a refusal: it would wait for ever.
+                Err(_) => {
+                    reason = Some("it has waited until its schedule had no occurrence left".to_string())
+                }
+            }
+        } else if after.upstreams.len().saturating_sub(lost) < after.needed() {
+            reason =
+                Some(format!("timer {upstream}, which it waited for, ended without what was asked of it"));
         }
         self.stage(tenant.clone(), Event::Resolved { timer: id, upstream, counts, next }, stamp);
-        if next.is_none() && after.upstreams.len().saturating_sub(lost) < after.needed() {
-            let reason = Some(format!("timer {upstream}, which it waited for, ended without what was asked of it"));
+        if reason.is_some() {
             self.stage(tenant.clone(), Event::Cancelled { timer: id, reason }, stamp);
         }
         Ok(self.outcome(id, false, timer))

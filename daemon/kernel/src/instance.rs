@@ -1,9 +1,10 @@
 //! A timer as it stands now, and the fold: the one place where an event changes it.
 
 use crate::clock::ClockSource;
-use crate::definition::TimerDefinition;
+use crate::definition::{ScheduleSpec, TimerDefinition};
 use crate::event::{ActionResult, Event, EventRecord, Occurrence, UpstreamSeen};
 use crate::id::{TenantId, TimerId};
+use crate::recurrence::IntervalMode;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ pub enum TimerState {
     Scheduled,
     /// Not waiting until it is resumed.
     Paused,
-    /// Fired, with nothing more to come; its actions are being carried out.
+    /// Fired, and waiting for no time; its actions are being carried out.
     Firing,
     /// Its last fire succeeded.
     Completed,
@@ -156,6 +157,12 @@ pub struct TimerStatus {
     pub ended_ns: Option<i64>,
     /// Why it was cancelled or paused.
     pub reason: Option<String>,
+    /// Set while occurrences that were due before this, when the timer was paused, are yet to be skipped.
+    #[serde(default)]
+    pub skip_before_ns: Option<i64>,
+    /// The latest nominal time that has been fired, buffered or skipped, those of fires by hand included.
+    #[serde(default)]
+    pub latest_nominal_ns: Option<i64>,
 }
 
 impl TimerInstance {
@@ -191,6 +198,8 @@ impl TimerInstance {
             resolutions: Vec::new(),
             ended_ns: None,
             reason: None,
+            skip_before_ns: None,
+            latest_nominal_ns: None,
         };
         Some(Self { id, definition: definition.clone(), status })
     }
@@ -205,6 +214,20 @@ impl TimerInstance {
     pub fn due_key(&self) -> Option<DueKey> {
         let next = self.status.next.filter(|_| self.status.state == TimerState::Scheduled)?;
         Some(DueKey::new(next.due_ns, self.definition.priority, self.id))
+    }
+
+    /// True while a fire of this name is under way.
+    pub(crate) fn is_under_way(&self, nominal_ns: i64) -> bool {
+        self.status.flights.iter().any(|f| f.nominal_ns == nominal_ns)
+    }
+
+    /// True while a fire is under way after which it is to fire again, though it waits for no time yet.
+    pub(crate) fn goes_on_after_its_fire(&self) -> bool {
+        let TimerStatus { state, buffered, occurrences, .. } = &self.status;
+        let is_counted_out = self.definition.bounds.count.is_some_and(|count| *occurrences >= count);
+        let is_fixed_delay = matches!(&self.definition.schedule,
+            ScheduleSpec::Interval(i) if i.mode == IntervalMode::FixedDelay);
+        *state == TimerState::Firing && (buffered.is_some() || (is_fixed_delay && !is_counted_out))
     }
 
     /// What timers that wait for this one have to know.
@@ -237,6 +260,7 @@ impl TimerInstance {
             Event::Rescheduled { next, .. } => {
                 expect(is_open && status.next.is_some())?;
                 status.next = Some(*next);
+                status.skip_before_ns = None;
             }
             Event::Paused { reason, .. } => {
                 expect(status.state == TimerState::Scheduled)?;
@@ -247,6 +271,7 @@ impl TimerInstance {
                 expect(status.state == TimerState::Paused)?;
                 status.state = TimerState::Scheduled;
                 status.reason = None;
+                status.skip_before_ns = self.definition.schedule.is_recurring().then_some(at_ns);
             }
             Event::Cancelled { reason, .. } => {
                 expect(is_open)?;
@@ -302,8 +327,7 @@ impl TimerInstance {
                     status.occurrences = status.occurrences.saturating_add(*count);
                     status.next = *next;
                 }
-                let has_fired = status.fires > 0;
-                self.end_if_over(at_ns, if has_fired { TimerState::Completed } else { TimerState::Expired });
+                self.end_if_over(at_ns);
             }
             Event::Completed { firing, results, next } | Event::Failed { firing, results, next } => {
                 let nominal_ns = firing.nominal_ns;
@@ -322,7 +346,7 @@ impl TimerInstance {
                 if is_open && next.is_some() {
                     status.next = *next;
                 }
-                self.end_if_over(at_ns, if is_ok { TimerState::Completed } else { TimerState::Failed });
+                self.end_if_over(at_ns);
             }
             Event::Acknowledged { firing, .. } => {
                 let last = status.last.as_mut().filter(|l| l.nominal_ns == firing.nominal_ns);
@@ -330,14 +354,23 @@ impl TimerInstance {
                 last.acknowledged_ns = Some(at_ns);
             }
         }
+        let nominal_ns = decided_until_ns(&record.event);
+        self.status.latest_nominal_ns = self.status.latest_nominal_ns.max(nominal_ns);
         self.status.version += 1;
         self.settle_state();
+        let TimerStatus { next, skip_before_ns, .. } = &mut self.status;
+        *skip_before_ns = skip_before_ns.filter(|before_ns| next.is_some_and(|n| n.due_ns < *before_ns));
         Ok(())
     }
 
-    /// Ends a timer that has nothing more to come and nothing under way.
-    fn end_if_over(&mut self, at_ns: i64, as_state: TimerState) {
+    /// Ends a timer that has nothing more to come and nothing under way, as its last fire ended.
+    fn end_if_over(&mut self, at_ns: i64) {
         let status = &mut self.status;
+        let as_state = match &status.last {
+            None => TimerState::Expired,
+            Some(last) if last.results.iter().all(|r| r.ok) => TimerState::Completed,
+            Some(_) => TimerState::Failed,
+        };
         let is_over = status.next.is_none() && status.flights.is_empty() && status.buffered.is_none();
         if is_over && !status.state.is_ended() {
             status.state = as_state;
@@ -352,8 +385,20 @@ impl TimerInstance {
             let is_scheduled = status.next.is_some();
             status.state = if is_scheduled { TimerState::Scheduled } else { TimerState::Firing };
         } else if status.state == TimerState::Paused && status.next.is_none() {
+            // Fired by hand.
             status.state = TimerState::Firing;
+            status.reason = None;
         }
+    }
+}
+
+/// The last nominal time that an event decides about.
+fn decided_until_ns(event: &Event) -> Option<i64> {
+    match event {
+        Event::Firing { firing, .. } => Some(firing.nominal_ns),
+        Event::Buffered { occurrence, .. } => Some(occurrence.nominal_ns),
+        Event::Skipped { nominal_ns, last_nominal_ns, .. } => Some(last_nominal_ns.unwrap_or(*nominal_ns)),
+        _ => None,
     }
 }
 

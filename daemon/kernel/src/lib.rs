@@ -30,6 +30,6 @@ pub use definition::{
 pub use event::{ActionResult, Event, EventRecord, Occurrence, SkipReason, UpstreamSeen};
 pub use id::{FiringId, TenantId, TimerId};
 pub use instance::{DueKey, Flight, LastFire, Resolution, TimerInstance, TimerState, TimerStatus};
-pub use ledger::{Delivery, DeliveryEnd, Fired, LedgerChange, LedgerEntry, LedgerOutcome, Skipped};
 pub use kernel::{Changed, Committed, Kernel, ReplayError};
+pub use ledger::{Delivery, DeliveryEnd, Fired, LedgerChange, LedgerEntry, LedgerOutcome, Skipped};
 pub use view::{ColdError, ColdState, NothingCold};

@@ -192,7 +192,8 @@ impl Memory {
             }
             Slot::Occupied(slot) => {
                 let entry = slot.into_mut();
-                let is_queued_right = entry.key.is_some() && entry.timer.due_key().map(|k| k.due_ns) == due_ns;
+                let is_queued_right =
+                    entry.key.is_some() && entry.timer.due_key().map(|k| k.due_ns) == due_ns;
                 if !is_queued_right {
                     if let Some(key) = entry.key.take() {
                         queue.cancel(key);
@@ -230,7 +231,7 @@ impl Memory {
     }
 }
 
-/// Ids are spread well enough by their random bits; one multiplication mixes ids that were counted up.
+/// Ids are spread well enough by their random bits, which stand last; one multiplication mixes those counted up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct IdHasher(u64);
 
@@ -243,7 +244,7 @@ impl Hasher for IdHasher {
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
+            self.write_u64(u64::from_be_bytes(word));
         }
     }
 

@@ -48,7 +48,9 @@ fn policies(d: &TimerDefinition) -> Result<(), CommandError> {
     let invalid = |what: &str| Err(CommandError::Invalid(what.to_string()));
     let bounded = d.bounds != Default::default();
     if bounded && !d.schedule.is_recurring() {
-        return invalid("start, end and count are for recurring timers: leave them out, or give an interval or a cron rule");
+        return invalid(
+            "start, end and count are for recurring timers: leave them out, or give an interval or a cron rule",
+        );
     }
     if d.jitter_ns < 0 {
         return invalid("the jitter is negative: give 0s or more");
@@ -79,7 +81,9 @@ fn start_after(after: &StartAfter) -> Result<(), CommandError> {
     }
     let distinct: BTreeSet<_> = after.upstreams.iter().map(|u| u.timer).collect();
     if distinct.len() != count {
-        return Err(CommandError::Invalid("the timer waits for the same timer twice: name each once".to_string()));
+        return Err(CommandError::Invalid(
+            "the timer waits for the same timer twice: name each once".to_string(),
+        ));
     }
     if let Need::AtLeast(n) = after.need
         && (n == 0 || n as usize > count)

@@ -2,8 +2,8 @@
 
 use chronotick_core::Timestamp;
 use minoots_kernel::{
-    ActionResult, ActionSpec, Change, ClockStamp, Command, CommandError, Event, EventRecord, FiringId, Kernel,
-    NothingCold, Outcome, ScheduleSpec, TenantId, TimerDefinition, TimerId, TimerState,
+    ActionResult, ActionSpec, Change, ClockStamp, Command, CommandError, Event, EventRecord, FiringId,
+    Kernel, NothingCold, Outcome, ScheduleSpec, TenantId, TimerDefinition, TimerId, TimerState,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -98,7 +98,10 @@ fn refusals_change_nothing() {
     check(cancel(1), CommandError::WrongState { id: id(1), state: TimerState::Firing, verb: "cancelled" });
     check(finish(9, 100, true), CommandError::NotFound(id(9)));
     check(finish(1, 101, true), CommandError::NoSuchFire(FiringId { timer: id(1), nominal_ns: 101 }));
-    check(finish(2, 200, true), CommandError::WrongState { id: id(2), state: TimerState::Scheduled, verb: "finished" });
+    check(
+        finish(2, 200, true),
+        CommandError::WrongState { id: id(2), state: TimerState::Scheduled, verb: "finished" },
+    );
     check(create(2, ScheduleSpec::AfterNs(1), None), CommandError::DuplicateId(id(2)));
     let conflict = CommandError::IdempotencyConflict { id: id(1) };
     check(create(3, ScheduleSpec::AfterNs(1), Some("k1")), conflict);
@@ -152,7 +155,8 @@ fn a_log_that_does_not_fit_is_refused() {
         let mut log = k.commit().records;
         change(&mut log);
         let mut k = Kernel::new();
-        let error = log.into_iter().find_map(|r| k.replay(r, &NothingCold).err()).expect("the log was accepted");
+        let error =
+            log.into_iter().find_map(|r| k.replay(r, &NothingCold).err()).expect("the log was accepted");
         assert!(error.to_string().contains(want), "{error}");
     }
     check(|log| log[1].sequence = 3, "event 3 came where event 2 was expected");

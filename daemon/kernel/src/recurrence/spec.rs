@@ -128,13 +128,13 @@ mod tests {
             overlap: None,
             exclude_dates: Vec::new(),
         };
-        check(
-            r#"{"expression":"@daily"}"#,
-            &cron,
-            r#"{"expression":"@daily","zone":"UTC"}"#,
-        );
-        let cron =
-            CronSpec { gap: Some(GapPolicy::RunAtEnd), overlap: Some(FoldPolicy::Second), exclude_dates: vec!["2026-12-25".into()], ..cron };
+        check(r#"{"expression":"@daily"}"#, &cron, r#"{"expression":"@daily","zone":"UTC"}"#);
+        let cron = CronSpec {
+            gap: Some(GapPolicy::RunAtEnd),
+            overlap: Some(FoldPolicy::Second),
+            exclude_dates: vec!["2026-12-25".into()],
+            ..cron
+        };
         let full = r#"{"expression":"@daily","zone":"UTC","gap":"run_at_end","overlap":"second","exclude_dates":["2026-12-25"]}"#;
         check(full, &cron, full);
         check("{}", &Bounds::default(), "{}");
