@@ -157,10 +157,12 @@ pub fn event(record: &EventRecord) -> String {
             lateness_ns: *lateness_ns,
             max_error_ns: *max_error_ns,
         },
-        Event::Completed { firing, results, .. } | Event::Failed { firing, results, .. } => DetailsView::Ended {
-            firing_id: firing.to_string(),
-            results: results.iter().map(ResultView::from).collect(),
-        },
+        Event::Completed { firing, results, .. } | Event::Failed { firing, results, .. } => {
+            DetailsView::Ended {
+                firing_id: firing.to_string(),
+                results: results.iter().map(ResultView::from).collect(),
+            }
+        }
         _ => DetailsView::Cancelled { reason: None },
     };
     to_text(&EventView {

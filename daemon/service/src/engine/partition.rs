@@ -74,11 +74,7 @@ pub struct Partition {
 }
 
 impl Outputs {
-    pub(super) fn new(
-        fires: UnboundedSender<Vec<FireOrder>>,
-        feed: FeedWriter,
-        jobs: Sender<Job>,
-    ) -> Self {
+    pub(super) fn new(fires: UnboundedSender<Vec<FireOrder>>, feed: FeedWriter, jobs: Sender<Job>) -> Self {
         Self { fires, feed, jobs }
     }
 }
@@ -170,7 +166,8 @@ impl Partition {
             return;
         }
         let until = DueKey::start_of(now.as_ns().saturating_add(ARM_WITHIN.as_ns()));
-        self.is_loading = self.outputs.jobs.send(Job::Load { from: horizon, until, limit: PAGE_TIMERS }).is_ok();
+        self.is_loading =
+            self.outputs.jobs.send(Job::Load { from: horizon, until, limit: PAGE_TIMERS }).is_ok();
     }
 
     /// Takes note of what the index's thread says.

@@ -79,7 +79,8 @@ impl v2::timer_service_server::TimerService for Timers {
     ) -> Answer<v2::CancelTimerResponse> {
         let v2::CancelTimerRequest { id, reason } = request.into_inner();
         let id = parse_id(&id)?;
-        let outcome = self.app.engine.cancel(TenantId::default(), id, reason).await.map_err(ApiError::from)?;
+        let outcome =
+            self.app.engine.cancel(TenantId::default(), id, reason).await.map_err(ApiError::from)?;
         self.app.metrics.cancelled();
         Ok(Response::new(v2::CancelTimerResponse { timer: Some(convert::timer(&outcome.timer)) }))
     }

@@ -6,7 +6,6 @@
 mod disk;
 mod memory;
 
-
 pub use disk::{DiskIndex, IndexOptions};
 pub use memory::MemoryIndex;
 
