@@ -3,7 +3,7 @@
 //! docs/formats/event-log.md says what is where. How many partitions there are is decided when the directory is made.
 
 use super::disk::OsDisk;
-use super::index::DiskIndex;
+use super::index::{DiskIndex, IndexOptions};
 use super::{LogOptions, PartitionStore, SegmentLog, Snapshots, StoreError};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -26,14 +26,20 @@ pub fn open(
     options: LogOptions,
 ) -> Result<Vec<PartitionStore>, StoreError> {
     let partitions = layout(data, new_partitions)?;
-    (0..partitions).map(|number| open_partition(data, number, options)).collect()
+    let index = IndexOptions::default().shared_by(partitions);
+    (0..partitions).map(|number| open_partition(data, number, options, index)).collect()
 }
 
-fn open_partition(data: &Path, number: u32, options: LogOptions) -> Result<PartitionStore, StoreError> {
+fn open_partition(
+    data: &Path,
+    number: u32,
+    options: LogOptions,
+    index: IndexOptions,
+) -> Result<PartitionStore, StoreError> {
     let directory = partition_directory(data, number);
     // The log first: it holds the directory against other processes.
     let log = SegmentLog::open(&directory, number, options)?;
-    let index = DiskIndex::open(&directory.join("index"))?;
+    let index = DiskIndex::open_with(&directory.join("index"), index)?;
     let snapshots = Snapshots::new(Arc::new(OsDisk), &directory, number, log.trimmer());
     Ok(PartitionStore {
         log: Box::new(log),

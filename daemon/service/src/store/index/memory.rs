@@ -105,7 +105,12 @@ impl TimerIndex for MemoryIndex {
     fn apply(&self, batches: &[Committed]) -> Result<(), StoreError> {
         let mut state = self.state();
         for batch in batches {
-            batch.changes.iter().for_each(|change| state.put(change.after.clone()));
+            for change in &batch.changes {
+                // One that was there and is not has been forgotten, while the kernel still had it in memory.
+                if change.before.is_none() || state.timers.contains_key(&change.after.id) {
+                    state.put(change.after.clone());
+                }
+            }
             batch
                 .records
                 .iter()

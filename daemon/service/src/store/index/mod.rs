@@ -3,8 +3,10 @@
 //! The log is the truth. The index may lag behind it, and may lose its latest changes in a crash: it says how far it has
 //! come ([`TimerIndex::applied`]), and the engine replays the log from there. If it is lost it is made again.
 
+mod disk;
 mod memory;
 
+pub use disk::{DiskIndex, IndexOptions};
 pub use memory::MemoryIndex;
 
 use super::StoreError;
@@ -180,13 +182,4 @@ pub struct LedgerQuery {
     pub after_nominal_ns: Option<i64>,
     /// At most so many.
     pub limit: usize,
-}
-/// STUB until the disk index is here.
-#[allow(missing_docs)]
-pub struct DiskIndex;
-#[allow(missing_docs, clippy::new_ret_no_self)]
-impl DiskIndex {
-    pub fn open(_: &std::path::Path) -> Result<MemoryIndex, StoreError> {
-        Ok(MemoryIndex::new())
-    }
 }
