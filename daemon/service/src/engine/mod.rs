@@ -10,7 +10,9 @@ mod query;
 mod recovery;
 
 pub use feed::{Cursor, Feed, FeedEvent, Subscription};
-pub use handle::{Answer, EngineError, EngineHandle, EngineStatus, FireOrder, IdSource, Request, TimerPage};
+pub use handle::{
+    Answer, EngineError, EngineHandle, EngineStatus, FireOrder, FireTimes, IdSource, Request, TimerPage,
+};
 pub use indexer::{Indexer, Job, Progress, Retention};
 pub use linker::Linker;
 pub use partition::{Outputs, Partition};
@@ -81,7 +83,8 @@ impl Engine {
         let (fire_sender, fires) = unbounded_channel();
         let (mut links, mut sources, mut threads, mut recoveries) = (vec![], vec![], vec![], vec![]);
         for (number, store) in config.stores.into_iter().enumerate() {
-            let started = start_partition(number, store, &*config.clock, fire_sender.clone(), config.retention)?;
+            let started =
+                start_partition(number, store, &*config.clock, fire_sender.clone(), config.retention)?;
             links.push(started.link);
             sources.push(started.source);
             threads.extend(started.threads);
@@ -120,7 +123,8 @@ fn start_partition(
     let link = PartitionLink { requests: request_sender, index: index.clone(), applied };
     let outputs = Outputs::new(fires, writer, job_sender);
     let partition = Partition::new(kernel, log, index, place, own_clock, outputs);
-    let spawn = |name: String, work: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name).spawn(work);
+    let spawn =
+        |name: String, work: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name).spawn(work);
     let threads = [
         spawn(format!("minoots-kernel-{number}"), Box::new(move || partition.run(&requests, &progress)))?,
         spawn(
