@@ -96,7 +96,7 @@ impl Kernel {
             }
         };
         let (reason, keep) = reason_and_keep;
-        let missed = self.missed(timer, next.nominal_ns, missed_until, SKIP_STEP.max(keep + 1));
+        let missed = self.missed(timer, next.nominal_ns, missed_until, SKIP_STEP.max(keep.saturating_add(1)));
         if missed.count <= keep {
             return false;
         }
@@ -114,7 +114,7 @@ impl Kernel {
         reason: SkipReason,
         stamp: &ClockStamp,
     ) {
-        let left = timer.definition.bounds.count.map_or(u64::MAX, |count| count - timer.status.occurrences);
+        let left = timer.definition.bounds.count.map_or(u64::MAX, |count| count.saturating_sub(timer.status.occurrences));
         let limit = limit.min(left);
         let mut missed = self.missed(timer, first.nominal_ns, until_ns, limit.min(SKIP_STEP));
         if missed.is_capped || missed.count > limit {

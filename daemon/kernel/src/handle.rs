@@ -256,7 +256,7 @@ impl Kernel {
             next = Some(self.first_occurrence(id, &definition, stamp.now)?);
         }
         self.stage(tenant.clone(), Event::Resolved { timer: id, upstream, counts, next }, stamp);
-        if next.is_none() && after.upstreams.len() - lost < after.needed() {
+        if next.is_none() && after.upstreams.len().saturating_sub(lost) < after.needed() {
             let reason = Some(format!("timer {upstream}, which it waited for, ended without what was asked of it"));
             self.stage(tenant.clone(), Event::Cancelled { timer: id, reason }, stamp);
         }

@@ -97,7 +97,7 @@ pub struct LastFire {
 impl LastFire {
     /// Fired minus due.
     pub const fn lateness_ns(&self) -> i64 {
-        self.fired_ns - self.due_ns
+        self.fired_ns.saturating_sub(self.due_ns)
     }
 }
 
@@ -277,7 +277,7 @@ impl TimerInstance {
                 status.flights.push(Flight { nominal_ns, fired_ns: at_ns });
                 status.last = Some(LastFire {
                     nominal_ns,
-                    due_ns: at_ns - lateness_ns,
+                    due_ns: at_ns.saturating_sub(*lateness_ns),
                     armed_ns: *armed_ns,
                     fired_ns: at_ns,
                     clock,
@@ -299,7 +299,7 @@ impl TimerInstance {
                     status.buffered = None;
                 } else {
                     expect(is_open && status.next.is_some_and(|n| n.nominal_ns == *nominal_ns))?;
-                    status.occurrences += count;
+                    status.occurrences = status.occurrences.saturating_add(*count);
                     status.next = *next;
                 }
                 let has_fired = status.fires > 0;

@@ -121,17 +121,13 @@ impl Kernel {
     /// Fires, or skips with a reason, at most `limit` occurrences that are due, and returns how many; call again while it
     /// returns `limit`. They come in order of due time, then priority, then id.
     pub fn fire_due(&mut self, stamp: &ClockStamp, limit: usize) -> usize {
-        let mut due = core::mem::take(&mut self.due);
-        due.clear();
-        self.memory.take_due(stamp.now, &mut due);
-        for d in &due {
-            if let Some(key) = self.memory.timer(d.token).and_then(|t| t.due_key()) {
-                self.ready.push(Reverse(key));
-            }
-        }
-        self.due = due;
+        self.take_due(stamp.now);
         let mut decided = 0;
         while decided < limit {
+            // A timer whose next occurrence is due as well is in the queue again, and that has its place in the order.
+            if self.memory.next_deadline().is_some_and(|due| due <= stamp.now) {
+                self.take_due(stamp.now);
+            }
             let Some(&Reverse(key)) = self.ready.peek() else { break };
             if key.due_ns > stamp.now.as_ns() {
                 // The clock was set back since.
@@ -144,6 +140,19 @@ impl Kernel {
             }
         }
         decided
+    }
+
+    /// Brings the timers that are due into the order in which they fire.
+    fn take_due(&mut self, now: Timestamp) {
+        let mut due = core::mem::take(&mut self.due);
+        due.clear();
+        self.memory.take_due(now, &mut due);
+        for d in &due {
+            if let Some(key) = self.memory.timer(d.token).and_then(|t| t.due_key()) {
+                self.ready.push(Reverse(key));
+            }
+        }
+        self.due = due;
     }
 
     /// Moves at most `budget` timers nearer to their turn, ahead of time, and returns how many; 0 means nothing is left to
@@ -185,8 +194,8 @@ impl Kernel {
     /// Applies an event from the log. What was staged before must have been committed; [`Kernel::commit`] then hands
     /// out the timers that it changed.
     pub fn replay(&mut self, record: EventRecord, cold: &dyn ColdState) -> Result<(), ReplayError> {
-        let expected = self.last_sequence + 1;
-        if record.sequence != expected {
+        let expected = self.last_sequence.saturating_add(1);
+        if record.sequence != expected || expected == self.last_sequence {
             return Err(ReplayError::Sequence { expected, found: record.sequence });
         }
         self.recall(&record.tenant, record.event.timer(), cold).map_err(ReplayError::Cold)?;
@@ -322,6 +331,9 @@ impl Kernel {
                 timer
             }
         };
+        if *after.tenant() != record.tenant {
+            return Err("it belongs to another tenant");
+        }
         self.memory.put(Arc::new(after), record.sequence, now);
         self.undo.push(Undo { id, before, touched, armed_ns });
         Ok(())

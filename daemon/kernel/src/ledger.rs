@@ -127,7 +127,7 @@ pub fn changes(record: &EventRecord, mut each: impl FnMut(LedgerChange)) {
         Event::Firing { firing, lateness_ns, max_error_ns, armed_ns, is_extra, supersedes, .. } => {
             let fired = Fired {
                 sequence,
-                due_ns: at_ns - lateness_ns,
+                due_ns: at_ns.saturating_sub(*lateness_ns),
                 armed_ns: *armed_ns,
                 fired_ns: at_ns,
                 clock: record.clock,

@@ -1,54 +1,30 @@
 //! The engine from the outside: over a store in memory with faults on demand, and over files across restarts.
 
+mod common;
+
 use chronotick_core::{Span, Timestamp};
+use common::{definition, memory_store, start_over, stop};
 use minoots::clock::ManualClock;
-use minoots::engine::{
-    Engine, EngineConfig, EngineError, FireOrder, IdSource, ListQuery, Started, Subscription,
-};
-use minoots::store::{LogOptions, MemoryFault, MemoryLog};
-use minoots_kernel::{
-    ActionResult, CommandError, Event, ScheduleSpec, TenantId, TimerDefinition, TimerId, TimerState,
-};
+use minoots::engine::{Cursor, EngineError, FireOrder, Retention, Started, Subscription};
+use minoots::store::{LogOptions, MemoryFault, MemoryIndex, MemoryLog, TimerQuery};
+use minoots_kernel::{ActionResult, CommandError, Event, TenantId, TimerId, TimerState};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 
-/// Ids 1, 2, 3, ... of one "process"; a restart has its own.
-fn ids(process: u64) -> IdSource {
-    let next = AtomicU64::new(1);
-    let number = move || next.fetch_add(1, Ordering::Relaxed);
-    Arc::new(move || TimerId::from_u128(u128::from(process) << 64 | u128::from(number())))
-}
-
-fn definition(name: &str, after: Span) -> TimerDefinition {
-    TimerDefinition {
-        tenant: TenantId::default(),
-        name: name.to_string(),
-        schedule: ScheduleSpec::AfterNs(after.as_ns()),
-        actions: vec![],
-        labels: Default::default(),
-        metadata_json: None,
-        idempotency_key: None,
-    }
-}
-
 fn start(log: &MemoryLog, clock: &ManualClock, process: u64) -> Started {
-    Engine::start_on(Box::new(log.clone()), "memory".into(), Box::new(clock.clone()), ids(process))
-        .expect("the log fits together")
+    // The index is lost at each restart, and made again from the log.
+    let stores = vec![memory_store(log, &MemoryIndex::new())];
+    start_over(stores, clock.clone(), process, Retention::default())
 }
 
 fn start_in(dir: &Path, clock: &ManualClock, process: u64) -> Started {
-    let clock = Box::new(clock.clone());
-    let log = LogOptions { segment_bytes: 2048, reserve_bytes: 512 };
-    Engine::start(EngineConfig { data_dir: dir.to_path_buf(), clock, ids: ids(process), log })
-        .expect("it starts")
+    let options = LogOptions { segment_bytes: 2048, reserve_bytes: 512 };
+    common::start_in(dir, 1, options, clock.clone(), process)
 }
 
-fn stop(started: Started) {
-    started.handle.shutdown();
-    started.thread.join().expect("the thread ended well");
+fn lateness_ns(order: &FireOrder) -> i64 {
+    order.timer.status.last.as_ref().expect("it has fired").lateness_ns()
 }
 
 /// The next fires; `touch` makes the engine look at a clock that was set.
@@ -60,7 +36,7 @@ async fn next_fires(started: &mut Started) -> Vec<FireOrder> {
 async fn kinds(events: &mut Subscription, count: usize) -> Vec<&'static str> {
     let mut kinds = Vec::new();
     while kinds.len() < count {
-        kinds.push(events.next().await.expect("it runs").event.kind());
+        kinds.push(events.next().await.expect("it runs").record.event.kind());
     }
     kinds
 }
@@ -69,18 +45,18 @@ async fn kinds(events: &mut Subscription, count: usize) -> Vec<&'static str> {
 async fn a_timer_fires_on_its_time_and_completes() {
     let (log, clock) = (MemoryLog::new(), ManualClock::new(START));
     let mut engine = start(&log, &clock, 1);
-    let mut events = engine.feed.subscribe(None);
+    let mut events = engine.feed.subscribe(None).unwrap();
     let created = engine.handle.create(definition("tea", Span::from_secs(60))).await.unwrap();
-    assert_eq!((created.timer.state, created.replayed), (TimerState::Scheduled, false));
+    assert_eq!((created.timer.status.state, created.replayed), (TimerState::Scheduled, false));
     clock.set(START + Span::from_secs(61));
     let orders = next_fires(&mut engine).await;
     let order = &orders[0];
     assert_eq!((orders.len(), order.timer.id, order.replayed), (1, created.timer.id, false));
-    assert_eq!(order.timer.lateness_ns, Some(Span::from_secs(1).as_ns()));
+    assert_eq!(lateness_ns(order), Span::from_secs(1).as_ns());
     let result = ActionResult { action: "a".into(), ok: true, attempts: 1, detail: "200".into() };
-    engine.handle.finish(order.firing, vec![result]).await.unwrap();
+    engine.handle.finish(TenantId::default(), order.firing, vec![result]).await.unwrap();
     let timer = engine.handle.get(TenantId::default(), created.timer.id).await.unwrap();
-    assert_eq!(timer.state, TimerState::Completed);
+    assert_eq!(timer.status.state, TimerState::Completed);
     assert_eq!(kinds(&mut events, 3).await, ["timer.scheduled", "timer.fired", "timer.completed"]);
     stop(engine);
     assert!(events.next().await.is_none());
@@ -100,7 +76,7 @@ async fn a_cancelled_timer_does_not_fire() {
     let late = engine.handle.cancel(tenant(), second, None).await;
     assert!(matches!(late, Err(EngineError::Refused(CommandError::WrongState { .. }))), "{late:?}");
     let query =
-        ListQuery { tenant: tenant(), state: Some(TimerState::Cancelled), limit: 10, ..Default::default() };
+        TimerQuery { tenant: tenant(), state: Some(TimerState::Cancelled), limit: 10, ..Default::default() };
     let page = engine.handle.list(query).await.unwrap();
     assert_eq!(page.timers.iter().map(|t| t.id).collect::<Vec<_>>(), [first]);
     stop(engine);
@@ -122,7 +98,7 @@ async fn a_full_disk_refuses_changes_keeps_fires_waiting_and_ends() {
     assert!(!engine.handle.status().await.unwrap().accepts_changes());
     // What is durable is still shown, and answers that need no event are given.
     let timer = engine.handle.get(TenantId::default(), due).await.unwrap();
-    assert_eq!(timer.state, TimerState::Scheduled);
+    assert_eq!(timer.status.state, TimerState::Scheduled);
     assert!(engine.handle.create(keyed).await.unwrap().replayed);
     let unknown = engine.handle.cancel(TenantId::default(), TimerId::from_u128(77), None).await;
     assert!(matches!(unknown, Err(EngineError::Refused(CommandError::NotFound(_)))), "{unknown:?}");
@@ -150,7 +126,7 @@ async fn a_broken_disk_stops_changes_for_good_but_reads_go_on() {
     let refused = engine.handle.create(definition("b", Span::ZERO)).await;
     assert!(matches!(refused, Err(EngineError::StoreFailed { .. })), "{refused:?}");
     let timer = engine.handle.get(TenantId::default(), id).await.unwrap();
-    assert_eq!(timer.state, TimerState::Scheduled);
+    assert_eq!(timer.status.state, TimerState::Scheduled);
     stop(engine);
     assert!(engine_fires_ended(&log, &clock, id).await);
 }
@@ -174,22 +150,22 @@ async fn a_restart_hands_over_what_had_not_ended() {
     clock.set(START + Span::from_secs(2));
     let orders = next_fires(&mut engine).await;
     assert_eq!(orders.iter().map(|o| o.timer.id).collect::<Vec<_>>(), [ended, open]);
-    engine.handle.finish(orders[0].firing, vec![]).await.unwrap();
-    let sequence = engine.handle.status().await.unwrap().last_sequence;
+    engine.handle.finish(TenantId::default(), orders[0].firing, vec![]).await.unwrap();
+    let sequence = engine.handle.status().await.unwrap().last_sequences[0];
     stop(engine);
 
     clock.set(START + Span::from_secs(1000));
     let mut engine = start_in(dir.path(), &clock, 2);
-    assert_eq!(engine.recovery.last_sequence, sequence);
+    assert_eq!(engine.recoveries[0].last_sequence, sequence);
     let again = engine.fires.recv().await.unwrap();
     assert_eq!(again.iter().map(|o| (o.timer.id, o.replayed)).collect::<Vec<_>>(), [(open, true)]);
     assert_eq!(again[0].firing, orders[1].firing);
     let late = engine.fires.recv().await.unwrap();
     assert_eq!(late.iter().map(|o| (o.timer.id, o.replayed)).collect::<Vec<_>>(), [(overdue, false)]);
-    assert_eq!(late[0].timer.lateness_ns, Some(Span::from_secs(997).as_ns()));
+    assert_eq!(lateness_ns(&late[0]), Span::from_secs(997).as_ns());
 
     // The stream goes on over the restart where a consumer left it.
-    let mut events = engine.feed.subscribe(Some(sequence - 1));
+    let mut events = engine.feed.subscribe(Some(&Cursor(vec![sequence - 1]))).unwrap();
     assert_eq!(kinds(&mut events, 2).await, ["timer.completed", "timer.fired"]);
     stop(engine);
 }
@@ -243,12 +219,12 @@ async fn a_stopped_engine_says_so() {
 async fn the_log_holds_each_fire_once_with_its_lateness() {
     let (log, clock) = (MemoryLog::new(), ManualClock::new(START));
     let mut engine = start(&log, &clock, 1);
-    let mut events = engine.feed.subscribe(None);
+    let mut events = engine.feed.subscribe(None).unwrap();
     engine.handle.create(definition("now", Span::ZERO)).await.unwrap();
     let order = engine.fires.recv().await.unwrap().remove(0);
     events.next().await.unwrap();
-    let record = events.next().await.unwrap();
-    let Event::Firing { firing, lateness_ns, max_error_ns } = record.event else { panic!("{record:?}") };
+    let record = events.next().await.unwrap().record;
+    let Event::Firing { firing, lateness_ns, max_error_ns, .. } = record.event else { panic!("{record:?}") };
     assert_eq!((firing, lateness_ns, max_error_ns), (order.firing, 0, None));
     stop(engine);
 }

@@ -2,15 +2,15 @@
 //!
 //! Needs the right to mount a small tmpfs; without it the test says so and is skipped.
 
+mod common;
+
 use chronotick_core::Span;
 use minoots::clock::OsClock;
-use minoots::engine::{Engine, EngineConfig, EngineError, Started};
+use minoots::engine::{EngineError, Started};
 use minoots::store::LogOptions;
-use minoots_kernel::{ScheduleSpec, TenantId, TimerDefinition, TimerId};
+use minoots_kernel::{TenantId, TimerDefinition, TimerId};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A file system of a few megabytes, unmounted in the end.
 struct SmallDisk(tempfile::TempDir);
@@ -53,28 +53,11 @@ impl Drop for SmallDisk {
 }
 
 fn start(disk: &Path, process: u64) -> Started {
-    let next = AtomicU64::new(1);
-    let number = move || next.fetch_add(1, Ordering::Relaxed);
-    let ids = Arc::new(move || TimerId::from_u128(u128::from(process) << 64 | u128::from(number())));
-    let config = EngineConfig {
-        data_dir: disk.join("data"),
-        clock: Box::new(OsClock),
-        ids,
-        log: LogOptions::default(),
-    };
-    Engine::start(config).expect("it starts")
+    common::start_in(&disk.join("data"), 1, LogOptions::default(), OsClock, process)
 }
 
 fn definition(after: Span) -> TimerDefinition {
-    TimerDefinition {
-        tenant: TenantId::default(),
-        name: "n".to_string(),
-        schedule: ScheduleSpec::AfterNs(after.as_ns()),
-        actions: vec![],
-        labels: Default::default(),
-        metadata_json: Some("x".repeat(20_000)),
-        idempotency_key: None,
-    }
+    TimerDefinition { metadata_json: Some("x".repeat(20_000)), ..common::definition("n", after) }
 }
 
 /// Creates timers until one is refused; returns the acknowledged ones and the refusal.
@@ -105,10 +88,10 @@ async fn a_full_disk_refuses_and_room_resumes() {
 
     // Even a restart works on the full disk, and finds exactly what was acknowledged.
     engine.handle.shutdown();
-    engine.thread.join().unwrap();
+    engine.threads.join().unwrap();
     engine = start(disk.path(), 2);
-    assert_eq!(engine.recovery.last_sequence, acknowledged.len() as u64);
-    assert_eq!(engine.recovery.cut, None);
+    assert_eq!(engine.recoveries[0].last_sequence, acknowledged.len() as u64);
+    assert_eq!(engine.recoveries[0].cut, None);
     let (more, refusal) = create_until_refused(&engine, far).await;
     assert!(matches!(refusal, EngineError::StoreFull { .. }), "{refusal:?}");
     acknowledged.extend(more);
@@ -127,5 +110,5 @@ async fn a_full_disk_refuses_and_room_resumes() {
         engine.handle.get(TenantId::default(), id).await.expect("an acknowledged timer is there");
     }
     engine.handle.shutdown();
-    engine.thread.join().unwrap();
+    engine.threads.join().unwrap();
 }

@@ -48,10 +48,6 @@ impl KernelClock for ManualClock {
         ClockStamp::os(Timestamp::from_ns(self.0.load(Ordering::Relaxed)))
     }
 
-    fn passing(&mut self) -> MonoTime {
-        MonoTime::from_ns(self.0.load(Ordering::Relaxed))
-    }
-
     fn detail(&self) -> String {
         "set by hand".to_string()
     }

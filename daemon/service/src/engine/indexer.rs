@@ -216,7 +216,9 @@ impl Indexer {
         if self.is_dirty {
             match self.index.checkpoint() {
                 Ok(()) => self.is_dirty = false,
-                Err(error) => tracing::warn!(%error, "the index cannot be made durable: a restart reads more of the log"),
+                Err(error) => {
+                    tracing::warn!(%error, "the index cannot be made durable: a restart reads more of the log")
+                }
             }
         }
     }

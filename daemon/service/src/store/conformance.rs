@@ -17,9 +17,9 @@ fn record(sequence: u64) -> EventRecord {
             actions: vec![],
             labels: [("k".to_string(), "v".repeat(sequence as usize % 50))].into(),
             metadata_json: Some("{\"a\":1}".to_string()),
-            idempotency_key: None,
+            ..TimerDefinition::default()
         });
-        Event::Scheduled { timer, definition, due_ns: i64::MAX }
+        Event::Scheduled { timer, definition, due_ns: i64::MAX, nominal_ns: None }
     } else {
         Event::Cancelled { timer, reason: None }
     };
@@ -31,12 +31,16 @@ fn records(range: std::ops::RangeInclusive<u64>) -> Vec<EventRecord> {
 }
 
 fn recover(log: &mut dyn EventLog) -> Result<Vec<EventRecord>, StoreError> {
+    recover_after(log, 0)
+}
+
+fn recover_after(log: &mut dyn EventLog, after: u64) -> Result<Vec<EventRecord>, StoreError> {
     let mut found = Vec::new();
-    let recovery = log.recover(&mut |r| {
+    let recovery = log.recover(after, &mut |r| {
         found.push(r);
         Ok(())
     })?;
-    assert_eq!(recovery.last_sequence, found.len() as u64);
+    assert_eq!(recovery.last_sequence, after + found.len() as u64);
     Ok(found)
 }
 
@@ -71,9 +75,20 @@ fn conformance(open: &mut dyn FnMut() -> Box<dyn EventLog>) {
     drop(log);
     let mut log = open();
     assert_eq!(recover(&mut *log).unwrap(), records(1..=last));
+    drop(log);
+    // A recovery that knows the beginning reads the rest, and every event can still be read.
+    for after in [1, 4, 5, 200, last - 1, last] {
+        let mut log = open();
+        assert_eq!(recover_after(&mut *log, after).unwrap(), records(after + 1..=last));
+        assert_eq!(log.reader().oldest_sequence(), Some(1));
+        assert_eq!(log.reader().read(2, 3).unwrap(), records(2..=4));
+        assert_eq!(log.reader().read(after, 10).unwrap(), records(after..=last.min(after + 9)));
+    }
+    let mut log = open();
+    assert!(recover_after(&mut *log, last + 1).is_err(), "acknowledged events are missing");
     // What does not fit together, in the eyes of the caller, stops the recovery.
     drop(log);
-    assert!(open().recover(&mut |_| Err("no".to_string())).is_err());
+    assert!(open().recover(0, &mut |_| Err("no".to_string())).is_err());
 }
 
 const SMALL: LogOptions = LogOptions { segment_bytes: 4096, reserve_bytes: 1024 };
@@ -88,7 +103,7 @@ fn the_memory_log_conforms() {
 fn the_segment_log_conforms() {
     for options in [LogOptions::default(), SMALL] {
         let dir = tempfile::tempdir().unwrap();
-        conformance(&mut || Box::new(SegmentLog::open(dir.path(), options).unwrap()));
+        conformance(&mut || Box::new(SegmentLog::open(dir.path(), 0, options).unwrap()));
     }
 }
 
@@ -104,11 +119,11 @@ fn the_memory_log_fails_on_demand_and_recovers() {
 #[test]
 fn a_second_process_is_told_who_holds_the_directory() {
     let dir = tempfile::tempdir().unwrap();
-    let held = SegmentLog::open(dir.path(), SMALL).unwrap();
-    let error = SegmentLog::open(dir.path(), SMALL).unwrap_err().to_string();
+    let held = SegmentLog::open(dir.path(), 0, SMALL).unwrap();
+    let error = SegmentLog::open(dir.path(), 0, SMALL).unwrap_err().to_string();
     assert!(error.contains(&format!("in use by process {}", std::process::id())), "{error}");
     drop(held);
-    SegmentLog::open(dir.path(), SMALL).unwrap();
+    SegmentLog::open(dir.path(), 0, SMALL).unwrap();
 }
 
 /// The segments of a log that was closed, in order.
@@ -120,7 +135,7 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
 
 /// A log of four batches of ten events in one segment, and where each batch starts and the last one ends.
 fn four_batches(dir: &Path) -> Vec<u64> {
-    let mut log = SegmentLog::open(dir, LogOptions::default()).unwrap();
+    let mut log = SegmentLog::open(dir, 0, LogOptions::default()).unwrap();
     recover(&mut log).unwrap();
     let mut ends = vec![64];
     for batch in 0..4u64 {
@@ -139,13 +154,13 @@ fn a_torn_tail_is_cut_off_and_any_other_damage_is_refused() {
         let ends = four_batches(dir.path());
         let path = segments(dir.path()).remove(0);
         damage(&OpenOptions::new().write(true).open(&path).unwrap(), &ends);
-        let mut log = SegmentLog::open(dir.path(), SMALL).unwrap();
+        let mut log = SegmentLog::open(dir.path(), 0, SMALL).unwrap();
         match (recover(&mut log), want) {
             (Ok(found), Ok(left)) => {
                 assert_eq!(found, records(1..=left));
                 log.append(&records(left + 1..=left + 3)).unwrap();
                 drop(log);
-                let mut log = SegmentLog::open(dir.path(), SMALL).unwrap();
+                let mut log = SegmentLog::open(dir.path(), 0, SMALL).unwrap();
                 assert_eq!(recover(&mut log).unwrap(), records(1..=left + 3));
             }
             (Err(error), Err(part)) => {
@@ -175,6 +190,7 @@ fn a_torn_tail_is_cut_off_and_any_other_damage_is_refused() {
     check(|f, _| flip(f, 20), Err("header's checksum is wrong"));
     check(|f, _| flip(f, 0), Err("this is no event log"));
     check(|f, _| flip(f, 8), Err("use a newer program"));
+    check(|f, _| flip(f, 24), Err("header's checksum is wrong"));
     check(|f, _| f.set_len(10).unwrap(), Err("ends inside the header"));
 }
 
@@ -182,7 +198,7 @@ fn a_torn_tail_is_cut_off_and_any_other_damage_is_refused() {
 fn damage_in_a_finished_segment_is_refused() {
     fn check(damage: impl FnOnce(&[PathBuf]), want: &str) {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = SegmentLog::open(dir.path(), SMALL).unwrap();
+        let mut log = SegmentLog::open(dir.path(), 0, SMALL).unwrap();
         recover(&mut log).unwrap();
         for batch in 0..20 {
             log.append(&records(batch * 10 + 1..=batch * 10 + 10)).unwrap();
@@ -191,7 +207,7 @@ fn damage_in_a_finished_segment_is_refused() {
         let paths = segments(dir.path());
         assert!(paths.len() > 3, "{paths:?}");
         damage(&paths);
-        let error = recover(&mut SegmentLog::open(dir.path(), SMALL).unwrap()).unwrap_err().to_string();
+        let error = recover(&mut SegmentLog::open(dir.path(), 0, SMALL).unwrap()).unwrap_err().to_string();
         assert!(error.contains(want), "{error}");
     }
     let cut = |path: &Path, by: u64| {
@@ -210,7 +226,49 @@ fn what_a_crash_left_of_a_new_segment_is_removed() {
     four_batches(dir.path());
     let unfinished = dir.path().join("log/00000000000000000041.new");
     fs::write(&unfinished, b"MINO").unwrap();
-    let mut log = SegmentLog::open(dir.path(), SMALL).unwrap();
+    let mut log = SegmentLog::open(dir.path(), 0, SMALL).unwrap();
     assert_eq!(recover(&mut log).unwrap(), records(1..=40));
     assert!(!unfinished.exists());
+}
+
+#[test]
+fn another_partitions_log_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    four_batches(dir.path());
+    let mut log = SegmentLog::open(dir.path(), 1, SMALL).unwrap();
+    let error = recover(&mut log).unwrap_err().to_string();
+    assert!(error.contains("belongs to partition 0, not 1"), "{error}");
+}
+
+#[test]
+fn old_segments_go_and_readers_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = SegmentLog::open(dir.path(), 0, SMALL).unwrap();
+    recover(&mut log).unwrap();
+    let at = |sequence: u64| sequence as i64 * 10;
+    for batch in 0..40 {
+        let mut batch = records(batch * 10 + 1..=batch * 10 + 10);
+        batch.iter_mut().for_each(|r| r.at_ns = at(r.sequence));
+        log.append(&batch).unwrap();
+    }
+    let (reader, trimmer) = (log.reader(), log.trimmer());
+    let before = segments(dir.path()).len();
+    assert!(before > 5);
+    // Not what the snapshot does not know, and not what is too young.
+    assert_eq!((trimmer.trim(0, i64::MAX).unwrap(), trimmer.trim(400, at(1)).unwrap()), (0, 0));
+    assert!(trimmer.old_bytes(200, i64::MAX).unwrap() > 0);
+    assert!(trimmer.trim(200, i64::MAX).unwrap() > 0);
+    let oldest = reader.oldest_sequence().unwrap();
+    assert!((2..=201).contains(&oldest), "{oldest}");
+    assert!(matches!(reader.read(oldest - 1, 1), Err(StoreError::Gone { oldest: o, .. }) if o == oldest));
+    assert_eq!(reader.read(oldest, 500).unwrap().len() as u64, 401 - oldest);
+    assert!(trimmer.trim(400, at(300)).unwrap() > 0);
+    assert!(reader.oldest_sequence().unwrap() <= 300);
+    drop(log);
+    // What is left opens where a snapshot knows the rest, and not where none does.
+    let mut log = SegmentLog::open(dir.path(), 0, SMALL).unwrap();
+    assert_eq!(recover_after(&mut log, 350).unwrap().len(), 50);
+    drop(log);
+    let mut log = SegmentLog::open(dir.path(), 0, SMALL).unwrap();
+    assert!(recover(&mut log).unwrap_err().to_string().contains("a segment file is missing"));
 }

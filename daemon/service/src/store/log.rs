@@ -320,9 +320,7 @@ impl EventLog for SegmentLog {
                     path = %path.display(), offset = torn.offset, bytes = torn.bytes,
                     "cut off an unfinished batch at the end of the event log; it was never acknowledged"
                 );
-                file.set_length(used)
-                    .and_then(|()| file.sync())
-                    .map_err(StoreError::io("truncate", path))?;
+                file.set_length(used).and_then(|()| file.sync()).map_err(StoreError::io("truncate", path))?;
             }
             let reserved = file.length().map_err(StoreError::io("examine", path))?;
             self.tail =

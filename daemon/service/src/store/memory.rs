@@ -53,7 +53,12 @@ impl EventLog for MemoryLog {
         for record in state.records.iter().filter(|r| r.sequence > after) {
             each(record.clone()).map_err(|reason| StoreError::Failed { reason })?;
         }
-        Ok(Recovery { last_sequence: state.records.len() as u64, cut: None })
+        let last_sequence = state.records.len() as u64;
+        if last_sequence < after {
+            let reason = format!("it ends at event {last_sequence}, but event {after} was acknowledged");
+            return Err(StoreError::Failed { reason });
+        }
+        Ok(Recovery { last_sequence, cut: None })
     }
 
     fn append(&mut self, records: &[EventRecord]) -> Result<(), StoreError> {

@@ -30,11 +30,7 @@ pub(super) struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     /// Opens a segment of a partition at its first record; also returns the sequence that its header names.
-    pub(super) fn open(
-        disk: &dyn Disk,
-        path: &'a Path,
-        partition: u32,
-    ) -> Result<(Self, u64), StoreError> {
+    pub(super) fn open(disk: &dyn Disk, path: &'a Path, partition: u32) -> Result<(Self, u64), StoreError> {
         let file = disk.open_to_read(path).map_err(StoreError::io("open", path))?;
         let length = file.length().map_err(StoreError::io("examine", path))?;
         let mut file = FileReader::new(file);

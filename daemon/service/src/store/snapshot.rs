@@ -179,7 +179,11 @@ impl Snapshots {
         }
         let version = format::u32_at(header, 8);
         if version > VERSION {
-            return Err(StoreError::NewerFormat { path: path.to_path_buf(), found: version, newest: VERSION });
+            return Err(StoreError::NewerFormat {
+                path: path.to_path_buf(),
+                found: version,
+                newest: VERSION,
+            });
         }
         if format::u32_at(header, 60) != crc32c::crc32c(&header[..60]) {
             return Err(StoreError::damaged(path, 0, "the header's checksum is wrong"));

@@ -3,9 +3,7 @@
 use super::super::StoreError;
 use super::{IndexPage, LIST_SCAN_MAX, StateCounts, TimerIndex, TimerQuery};
 use minoots_kernel::ledger::{self, LedgerChange};
-use minoots_kernel::{
-    Committed, DueKey, LedgerEntry, TenantId, TimerId, TimerInstance,
-};
+use minoots_kernel::{Committed, DueKey, LedgerEntry, TenantId, TimerId, TimerInstance};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -108,7 +106,10 @@ impl TimerIndex for MemoryIndex {
         let mut state = self.state();
         for batch in batches {
             batch.changes.iter().for_each(|change| state.put(change.after.clone()));
-            batch.records.iter().for_each(|record| ledger::changes(record, |change| state.change_ledger(change)));
+            batch
+                .records
+                .iter()
+                .for_each(|record| ledger::changes(record, |change| state.change_ledger(change)));
             state.applied = batch.records.last().map_or(state.applied, |r| r.sequence);
         }
         Ok(())
@@ -177,7 +178,8 @@ impl TimerIndex for MemoryIndex {
 
     fn drop_history(&self, before_ns: i64, limit: usize) -> Result<usize, StoreError> {
         let mut state = self.state();
-        let ended: Vec<_> = state.ended.range(..(before_ns, TimerId::from_u128(0))).map(|(k, ())| *k).collect();
+        let ended: Vec<_> =
+            state.ended.range(..(before_ns, TimerId::from_u128(0))).map(|(k, ())| *k).collect();
         let is_in_flight = |id: &TimerId| state.timers.get(id).is_some_and(|t| !t.status.flights.is_empty());
         let gone: Vec<_> = ended.into_iter().filter(|(_, id)| !is_in_flight(id)).take(limit).collect();
         for (ended_ns, id) in &gone {
