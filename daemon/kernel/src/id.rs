@@ -70,6 +70,16 @@ pub struct FiringId {
     pub nominal_ns: i64,
 }
 
+impl FiringId {
+    /// Reads the printed form; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (timer, nominal) = text.split_once(':')?;
+        let id = Self { timer: TimerId::parse(timer)?, nominal_ns: nominal.parse().ok()? };
+        // One spelling only, as for timers.
+        (id.to_string() == text).then_some(id)
+    }
+}
+
 impl fmt::Display for FiringId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.timer, self.nominal_ns)
@@ -90,6 +100,22 @@ pub fn partition_of(tenant: &TenantId, name: &[u8], partitions: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_firing_id_reads_back_in_one_spelling_only() {
+        let id = FiringId { timer: TimerId::from_u128(7), nominal_ns: -5 };
+        let text = id.to_string();
+        assert_eq!(FiringId::parse(&text), Some(id));
+        let other = [
+            "",
+            "7:5",
+            &text[1..],
+            &format!("{text} "),
+            &text.replace(":-5", ":-05"),
+            &text.replace(":-", ":+"),
+        ];
+        other.into_iter().for_each(|text| assert_eq!(FiringId::parse(text), None, "{text:?}"));
+    }
 
     #[test]
     fn partitions_never_change_and_are_even() {

@@ -3,8 +3,9 @@
 use super::{Attempt, Connectors, Outcome, RetryPolicy};
 use crate::engine::{EngineError, EngineHandle, FireOrder};
 use crate::telemetry::Metrics;
-use minoots_kernel::{ActionResult, ActionSpec};
-use std::sync::Arc;
+use minoots_kernel::{ActionResult, ActionSpec, FiringId, OverlapPolicy};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -30,6 +31,8 @@ struct Shared {
     /// Held during an attempt and not during a backoff: receivers that are down must not stop those that are up.
     attempts: Semaphore,
     shutdown: CancellationToken,
+    /// For each fire under way that a later fire of its timer would give up: what stops it.
+    stops: Mutex<HashMap<FiringId, CancellationToken>>,
 }
 
 /// The service stops before the fire has ended; it is handed over again after the restart.
@@ -47,7 +50,15 @@ impl Orchestrator {
     ) -> Self {
         let attempts = Semaphore::new(max_in_flight);
         Self {
-            shared: Arc::new(Shared { engine, connectors, retry, metrics, attempts, shutdown }),
+            shared: Arc::new(Shared {
+                engine,
+                connectors,
+                retry,
+                metrics,
+                attempts,
+                shutdown,
+                stops: Mutex::default(),
+            }),
             open_fires: Arc::new(Semaphore::new(OPEN_FIRES_MAX)),
         }
     }
@@ -59,15 +70,14 @@ impl Orchestrator {
         let _ = shutdown
             .run_until_cancelled(async {
                 while let Some(batch) = orders.recv().await {
-                    for order in &batch {
-                        self.shared.metrics.fired(order);
-                    }
-                    for order in batch {
+                    // First of all, so that a fire which is given up in its own batch does not begin.
+                    let stops: Vec<_> = batch.iter().map(|order| self.shared.take_note(order)).collect();
+                    for (order, stop) in batch.into_iter().zip(stops) {
                         // The semaphore is never closed.
                         let Ok(permit) = self.open_fires.clone().acquire_owned().await else { return };
                         let shared = self.shared.clone();
                         tasks.spawn(async move {
-                            shared.carry_out(order).await;
+                            shared.carry_out(order, stop).await;
                             drop(permit);
                         });
                     }
@@ -80,10 +90,50 @@ impl Orchestrator {
 }
 
 impl Shared {
-    async fn carry_out(&self, order: FireOrder) {
+    /// Counts a fire, stops the fires that are given up for it, and makes what stops it in its turn.
+    fn take_note(&self, order: &FireOrder) -> Option<CancellationToken> {
+        self.metrics.fired(order);
+        if order.timer.definition.overlap != OverlapPolicy::CancelPrevious {
+            return None;
+        }
+        let mut stops = self.stops();
+        for &nominal_ns in &order.supersedes {
+            let firing = FiringId { nominal_ns, ..order.firing };
+            if let Some(stop) = stops.remove(&firing) {
+                tracing::debug!(%firing, by = %order.firing, "given up for a later fire");
+                stop.cancel();
+            }
+        }
+        let stop = CancellationToken::new();
+        stops.insert(order.firing, stop.clone());
+        Some(stop)
+    }
+
+    fn stops(&self) -> MutexGuard<'_, HashMap<FiringId, CancellationToken>> {
+        self.stops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn carry_out(&self, order: FireOrder, stop: Option<CancellationToken>) {
+        let Some(stop) = stop else {
+            if let Ok(results) = self.run_actions(&order).await {
+                self.finish(&order, results).await;
+            }
+            self.metrics.ended(false);
+            return;
+        };
+        // A fire that was given up has ended in the log already, so its end is not told.
+        let outcome = stop.run_until_cancelled(self.run_actions(&order)).await;
+        if let Some(Ok(results)) = &outcome {
+            self.finish(&order, results.clone()).await;
+        }
+        self.stops().remove(&order.firing);
+        self.metrics.ended(outcome.is_none());
+    }
+
+    async fn run_actions(&self, order: &FireOrder) -> Result<Vec<ActionResult>, Stopped> {
         let mut results = Vec::with_capacity(order.timer.definition.actions.len());
         for action in &order.timer.definition.actions {
-            let Ok(result) = self.run_action(&order, action).await else { return };
+            let result = self.run_action(order, action).await?;
             let ok = result.ok;
             results.push(result);
             // Later actions may rely on the earlier ones, so the first failure ends the fire.
@@ -91,7 +141,7 @@ impl Shared {
                 break;
             }
         }
-        self.finish(&order, results).await;
+        Ok(results)
     }
 
     async fn run_action(&self, order: &FireOrder, action: &ActionSpec) -> Result<ActionResult, Stopped> {

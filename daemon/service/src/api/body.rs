@@ -16,13 +16,19 @@ use std::marker::PhantomData;
 
 /// The largest body.
 pub(crate) const BODY_MAX_BYTES: usize = 1024 * 1024;
+/// The largest body of a batch.
+pub(crate) const BATCH_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// How much of a body that is too large is read and dropped, so that its sender reads the answer instead of a reset.
 const DRAIN_MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// The bytes of a body that says it is JSON.
-pub(crate) async fn read_json(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, ApiError> {
+/// The bytes of a body that says it is JSON, at most `max_bytes` of them.
+pub(crate) async fn read_json(
+    headers: &HeaderMap,
+    body: Body,
+    max_bytes: usize,
+) -> Result<Vec<u8>, ApiError> {
     let refusal = media_type_refusal(headers);
-    let bytes = read(body).await;
+    let bytes = read(body, max_bytes).await;
     match refusal {
         Some(e) => Err(e),
         None => bytes,
@@ -46,7 +52,7 @@ fn media_type_refusal(headers: &HeaderMap) -> Option<ApiError> {
     ))
 }
 
-async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
+async fn read(mut body: Body, max_bytes: usize) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::new();
     let mut total = 0;
     while let Some(frame) = body.frame().await {
@@ -54,15 +60,15 @@ async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
             .map_err(|e| ApiError::new(&INVALID_JSON, format!("the body broke off ({e}): send it again")))?;
         let Ok(data) = frame.into_data() else { continue };
         total += data.len();
-        if total <= BODY_MAX_BYTES {
+        if total <= max_bytes {
             bytes.extend_from_slice(&data);
         } else if total > DRAIN_MAX_BYTES {
             break;
         }
     }
-    if total > BODY_MAX_BYTES {
+    if total > max_bytes {
         let detail =
-            format!("the body is over {BODY_MAX_BYTES} bytes: keep large data elsewhere, send a link to it");
+            format!("the body is over {max_bytes} bytes: keep large data elsewhere, send a link to it");
         return Err(ApiError::new(&BODY_TOO_LARGE, detail));
     }
     Ok(bytes)
@@ -85,6 +91,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
         }
         deserializer.deserialize_map(ObjectVisitor(PhantomData))
     }
+}
+
+/// Parses the body of a verb, all of whose fields may be left out, and so the body too.
+pub(crate) fn parse_or_empty<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    parse(if bytes.is_empty() { b"{}" } else { bytes })
 }
 
 /// Parses a body; the error names the place or the field.

@@ -1,35 +1,50 @@
-//! Turns what a client sent into a timer definition, or says why not.
+//! Turns the JSON of a create into a timer definition, or says why not.
 
 use super::body::{self, Object};
-use super::error::{
-    ApiError, INVALID_ACTION, INVALID_DURATION, INVALID_FIELD, INVALID_QUERY, INVALID_SCHEDULE, INVALID_TIME,
-    TIME_TOO_FAR, UNKNOWN_ACTION_KIND,
-};
+use super::error::{ApiError, INVALID_ACTION, INVALID_FIELD, INVALID_QUERY, UNKNOWN_ACTION_KIND};
+use super::schedule::{self, Timing};
+use super::{policies, values};
 use crate::actions::Connectors;
 use crate::render;
 use axum::http::HeaderMap;
-use chronotick_core::Span;
-use minoots_kernel::{ActionSpec, ScheduleSpec, TenantId, TimerDefinition};
+use minoots_kernel::{ActionSpec, TenantId, TimerDefinition};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
-
-const DURATION_HINT: &str = "write a duration as text with its unit, as in \"250ms\", \"2s\" or \"1h30m\"";
-const TIME_HINT: &str = "write a time as RFC 3339 with its offset, as in \"2030-01-31T09:00:00+01:00\"";
 
 /// The body of `POST /v1/timers`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CreateBody {
     name: String,
-    // Any value, so that a number gets an answer of its own.
+    // Any value for durations and times, so that a number gets an answer of its own.
     after: Option<Value>,
     at: Option<Value>,
+    every: Option<Value>,
+    mode: Option<String>,
+    anchor: Option<Value>,
+    cron: Option<String>,
+    zone: Option<String>,
+    gap: Option<String>,
+    fold: Option<String>,
+    exclude_dates: Option<Vec<String>>,
+    start: Option<Value>,
+    end: Option<Value>,
+    count: Option<u64>,
+    jitter: Option<Value>,
+    misfire: Option<Value>,
+    grace: Option<Value>,
+    overlap: Option<String>,
+    priority: Option<i64>,
+    expire_after: Option<Value>,
+    start_after: Option<Object<policies::StartAfterBody>>,
     #[serde(default)]
     actions: Vec<Object<ActionBody>>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    tags: Vec<String>,
     metadata: Option<Box<RawValue>>,
     idempotency_key: Option<String>,
 }
@@ -43,67 +58,64 @@ struct ActionBody {
 }
 
 /// Reads the body of a create, with the key that the header may carry.
-pub(crate) fn from_json(
+pub(super) fn from_json(
     bytes: &[u8],
     headers: &HeaderMap,
     connectors: &Connectors,
 ) -> Result<TimerDefinition, ApiError> {
-    let body: CreateBody = body::parse(bytes)?;
-    let schedule = match (&body.after, &body.at) {
-        (Some(after), None) => ScheduleSpec::AfterNs(parse_after(after)?),
-        (None, Some(at)) => ScheduleSpec::AtNs(parse_at(at)?),
-        (None, None) => return Err(no_schedule("neither")),
-        (Some(_), Some(_)) => return Err(no_schedule("both")),
-    };
+    let mut body: CreateBody = body::parse(bytes)?;
+    body.idempotency_key = one_key(body.idempotency_key, headers)?;
+    definition(body, connectors)
+}
+
+/// Reads one timer of a batch.
+pub(super) fn from_json_of_batch(bytes: &[u8], connectors: &Connectors) -> Result<TimerDefinition, ApiError> {
+    definition(body::parse(bytes)?, connectors)
+}
+
+fn definition(body: CreateBody, connectors: &Connectors) -> Result<TimerDefinition, ApiError> {
+    let (schedule, bounds) = schedule::from_json(Timing {
+        after: body.after,
+        at: body.at,
+        every: body.every,
+        mode: body.mode,
+        anchor: body.anchor,
+        cron: body.cron,
+        zone: body.zone,
+        gap: body.gap,
+        fold: body.fold,
+        exclude_dates: body.exclude_dates,
+        start: body.start,
+        end: body.end,
+        count: body.count,
+    })?;
     let actions = body.actions.into_iter().map(|Object(a)| ActionSpec {
         id: a.id,
         kind: a.kind,
         parameters_json: a.parameters.map_or_else(|| "{}".to_string(), |raw| render::compact(&raw)),
     });
+    let duration = |field, value: Option<Value>| value.map(|v| values::duration_ns(field, &v)).transpose();
+    let mut labels = body.labels;
+    values::add_tags(&mut labels, body.tags)?;
     let definition = TimerDefinition {
         tenant: TenantId::default(),
         name: body.name,
         schedule,
         actions: actions.collect(),
-        labels: body.labels,
+        labels,
         metadata_json: body.metadata.map(|raw| render::compact(&raw)),
-        idempotency_key: one_key(body.idempotency_key, headers)?,
-        ..TimerDefinition::default()
+        idempotency_key: body.idempotency_key,
+        bounds,
+        jitter_ns: duration("jitter", body.jitter)?.unwrap_or_default(),
+        misfire: body.misfire.map(policies::misfire).transpose()?,
+        grace_ns: duration("grace", body.grace)?,
+        overlap: body.overlap.map(|word| policies::overlap(&word)).transpose()?.unwrap_or_default(),
+        priority: body.priority.map(values::priority).transpose()?.unwrap_or_default(),
+        expire_after_ns: duration("expire_after", body.expire_after)?,
+        start_after: body.start_after.map(|Object(after)| policies::start_after(after)).transpose()?,
     };
     check_actions(&definition.actions, connectors)?;
     Ok(definition)
-}
-
-/// Neither or both of the two were given.
-pub(crate) fn no_schedule(given: &str) -> ApiError {
-    ApiError::new(
-        &INVALID_SCHEDULE,
-        format!("{given} of after and at is given: give after (a duration) or at (a time), one of them"),
-    )
-}
-
-fn parse_after(value: &Value) -> Result<i64, ApiError> {
-    let Value::String(text) = value else {
-        return Err(ApiError::new(&INVALID_DURATION, format!("after is {value}: {DURATION_HINT}")));
-    };
-    let span: Span = text.parse().map_err(|e| ApiError::new(&INVALID_DURATION, format!("after: {e}")))?;
-    Ok(span.as_ns())
-}
-
-fn parse_at(value: &Value) -> Result<i64, ApiError> {
-    let Value::String(text) = value else {
-        return Err(ApiError::new(&INVALID_TIME, format!("at is {value}: {TIME_HINT}")));
-    };
-    let moment: jiff::Timestamp =
-        text.parse().map_err(|_| ApiError::new(&INVALID_TIME, format!("at is {text:?}: {TIME_HINT}")))?;
-    // Years before 1677 have passed, years after 2262 are too far: the nearest end says the right one.
-    i64::try_from(moment.as_nanosecond())
-        .or_else(|_| if moment.as_nanosecond() < 0 { Ok(i64::MIN) } else { Err(too_far()) })
-}
-
-/// Past what an `i64` of nanoseconds holds.
-pub(crate) fn too_far() -> ApiError {
-    ApiError::new(&TIME_TOO_FAR, "that moment lies past the year 2262, the last this service can keep")
 }
 
 fn one_key(in_body: Option<String>, headers: &HeaderMap) -> Result<Option<String>, ApiError> {
@@ -130,7 +142,7 @@ fn one_key(in_body: Option<String>, headers: &HeaderMap) -> Result<Option<String
 }
 
 /// Checks each action with its connector.
-pub(crate) fn check_actions(actions: &[ActionSpec], connectors: &Connectors) -> Result<(), ApiError> {
+pub(super) fn check_actions(actions: &[ActionSpec], connectors: &Connectors) -> Result<(), ApiError> {
     for (i, action) in actions.iter().enumerate() {
         // The id becomes part of the Idempotency-Key header.
         if !action.id.bytes().all(|b| b.is_ascii_graphic()) {

@@ -69,7 +69,7 @@ codes! {
     INVALID_FIELD = 400 InvalidArgument "A field has a value that cannot be used";
     UNKNOWN_FIELD = 400 InvalidArgument "A field has a name that is not known";
     MISSING_FIELD = 400 InvalidArgument "A field that is needed is missing";
-    INVALID_SCHEDULE = 400 InvalidArgument "Exactly one of after or at is needed";
+    INVALID_SCHEDULE = 400 InvalidArgument "Exactly one of after, at, every and cron is needed";
     INVALID_RECURRENCE = 400 InvalidArgument "The interval or the cron rule cannot be used";
     INVALID_DURATION = 400 InvalidArgument "The duration cannot be used";
     INVALID_TIME = 400 InvalidArgument "The time cannot be used";
@@ -157,8 +157,9 @@ impl From<EngineError> for ApiError {
     }
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
+/// An error as JSON (RFC 9457).
+#[derive(Debug, Serialize)]
+pub struct Problem<'a> {
     r#type: String,
     title: &'a str,
     status: u16,
@@ -166,16 +167,24 @@ struct Problem<'a> {
     code: &'a str,
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response<Body> {
-        let ErrorCode { code, http, title, retry_after_secs, .. } = *self.code;
-        let body = render::to_text(&Problem {
+impl ApiError {
+    /// As it is told in JSON.
+    pub fn problem(&self) -> Problem<'_> {
+        let ErrorCode { code, http, title, .. } = *self.code;
+        Problem {
             r#type: format!("urn:minoots:error:{code}"),
             title,
             status: http,
             detail: &self.detail,
             code,
-        });
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response<Body> {
+        let ErrorCode { http, retry_after_secs, .. } = *self.code;
+        let body = render::to_text(&self.problem());
         let status = StatusCode::from_u16(http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
         if let Some(secs) = retry_after_secs {
@@ -196,6 +205,15 @@ impl From<ApiError> for tonic::Status {
         }
         status
     }
+}
+
+/// A malformed name of a fire names none.
+pub(crate) fn no_such_fire(firing: &str) -> ApiError {
+    let shown: String = firing.chars().take(64).collect();
+    ApiError::new(
+        &FIRE_NOT_FOUND,
+        format!("the timer has no fire {shown:?}: its history lists the ones there were"),
+    )
 }
 
 /// A malformed id names no timer, so it is answered as an unknown one.

@@ -24,31 +24,27 @@ pub(super) async fn stream(
     let mut after = None;
     for (name, value) in parameters(&query) {
         match name.as_str() {
-            "after" => after = Some(parse_cursor("after", &value)?),
+            "after" => after = Some(place(&app, "after", &value)?),
             _ => return Err(unknown_parameter(&name, "after")),
         }
     }
     // A browser that reconnects repeats the address and adds the header, so the header is the newer one.
     if let Some(id) = headers.get("last-event-id") {
-        after = Some(parse_cursor("Last-Event-ID", id.to_str().unwrap_or("?"))?);
+        after = Some(place(&app, "Last-Event-ID", id.to_str().unwrap_or("?"))?);
     }
     let events = feed::events(&app.feed, after.as_ref())?
         .map(|event| {
-            let record = &event.record;
             let sent = Event::default()
                 .id(event.cursor.to_string())
-                .event(record.event.kind())
-                .data(render::event(record));
+                .event(event.record.event.kind())
+                .data(render::event(&event));
             Ok::<_, Infallible>(sent)
         })
         .take_until(app.shutdown.clone().cancelled_owned());
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)).into_response())
 }
 
-fn parse_cursor(name: &str, text: &str) -> Result<Cursor, ApiError> {
-    text.trim().parse().map_err(|_| {
-        let detail =
-            format!("{name} is {text:?}: give the id of the last event seen, or 0 for the beginning");
-        ApiError::new(&INVALID_QUERY, detail)
-    })
+fn place(app: &App, name: &str, text: &str) -> Result<Cursor, ApiError> {
+    feed::place(&app.feed, text)
+        .map_err(|why| ApiError::new(&INVALID_QUERY, format!("{name} is {text:?}: {why}")))
 }

@@ -1,5 +1,6 @@
-//! The engine's feed as a stream.
+//! The engine's feed as a stream, and the places in it.
 
+use super::error::{ApiError, EVENTS_GONE};
 use crate::engine::{Cursor, Feed, FeedEvent, Subscription};
 use crate::store::StoreError;
 use futures::Stream;
@@ -9,8 +10,31 @@ use futures::stream;
 pub(super) fn events(
     feed: &Feed,
     after: Option<&Cursor>,
-) -> Result<impl Stream<Item = FeedEvent> + Send + use<>, StoreError> {
-    Ok(stream::unfold(feed.subscribe(after)?, |mut subscription: Subscription| async move {
+) -> Result<impl Stream<Item = FeedEvent> + Send + use<>, ApiError> {
+    let subscription = feed.subscribe(after).map_err(|e| match e {
+        StoreError::Gone { .. } => ApiError::new(
+            &EVENTS_GONE,
+            format!(
+                "events after that place are no longer kept: read the timers as they stand, then go on after {}, the \
+                 oldest place there is",
+                feed.oldest()
+            ),
+        ),
+        other => other.into(),
+    })?;
+    Ok(stream::unfold(subscription, |mut subscription: Subscription| async move {
         subscription.next().await.map(|event| (event, subscription))
     }))
+}
+
+/// The place that a text names: the cursor of an event, or 0 for the beginning. The error says what is wrong.
+pub(super) fn place(feed: &Feed, text: &str) -> Result<Cursor, String> {
+    let hint = "give the id of the last event seen, or 0 for the beginning";
+    let cursor: Cursor = text.trim().parse().map_err(|()| hint.to_string())?;
+    let partitions = feed.newest().0.len();
+    // A number without the others would be taken for a place in the first partition, and skip events of it.
+    if cursor.0.len() != partitions && cursor.0 != [0] {
+        return Err(format!("it has {} numbers where this service has {partitions}: {hint}", cursor.0.len()));
+    }
+    Ok(cursor)
 }

@@ -4,11 +4,17 @@ pub mod error;
 mod feed;
 pub mod grpc;
 
+mod batch;
 mod body;
+mod changes;
 mod definition;
+mod etag;
 mod events;
+mod policies;
 mod query;
 mod rest;
+mod schedule;
+mod values;
 
 use crate::actions::Connectors;
 use crate::engine::{EngineHandle, Feed};

@@ -1,10 +1,12 @@
 //! Query parameters: reading them, and refusing the ones that a path does not know.
 
 use super::error::{ApiError, INVALID_QUERY};
+use super::values::time_text_ns;
 use super::{PAGE_DEFAULT, PAGE_MAX};
-use crate::store::TimerQuery;
+use crate::render::words::STATES;
+use crate::store::{LedgerQuery, TimerQuery};
 use axum::extract::RawQuery;
-use minoots_kernel::{TimerId, TimerState};
+use minoots_kernel::{TenantId, TimerId};
 
 /// The parameters, decoded, in order.
 pub(super) fn parameters(query: &RawQuery) -> impl Iterator<Item = (String, String)> + '_ {
@@ -27,19 +29,35 @@ pub(super) fn refuse_parameters(query: &RawQuery) -> Result<(), ApiError> {
     }
 }
 
+/// Refuses a parameter that is given twice where only one can count.
+#[derive(Default)]
+struct Once(Vec<String>);
+
+impl Once {
+    fn note(&mut self, name: &str) -> Result<(), ApiError> {
+        if self.0.iter().any(|n| n == name) {
+            return Err(ApiError::new(&INVALID_QUERY, format!("{name} is given twice: give it once")));
+        }
+        self.0.push(name.to_string());
+        Ok(())
+    }
+}
+
 /// The listing that the parameters ask for.
 pub(super) fn list_query(query: &RawQuery) -> Result<TimerQuery, ApiError> {
     let refuse = |detail: String| ApiError::new(&INVALID_QUERY, detail);
     let mut list = TimerQuery { limit: PAGE_DEFAULT, ..TimerQuery::default() };
+    let mut once = Once::default();
     for (name, value) in parameters(query) {
+        if !matches!(name.as_str(), "label" | "tag") {
+            once.note(&name)?;
+        }
         match name.as_str() {
             "state" => {
-                list.state = Some(parse_state(&value).ok_or_else(|| {
-                    refuse(format!(
-                        "state is {value:?}: use {}",
-                        TimerState::ALL.map(TimerState::as_str).join(", ")
-                    ))
-                })?);
+                let state = STATES.parse(&value);
+                list.state = Some(
+                    state.ok_or_else(|| refuse(format!("state is {value:?}: use {}", STATES.listed())))?,
+                );
             }
             "label" => {
                 let (key, value) = value
@@ -47,23 +65,50 @@ pub(super) fn list_query(query: &RawQuery) -> Result<TimerQuery, ApiError> {
                     .ok_or_else(|| refuse(format!("label is {value:?}: write it as key:value")))?;
                 list.labels.push((key.to_string(), value.to_string()));
             }
-            "limit" => {
-                list.limit = value.parse().ok().filter(|n| (1..=PAGE_MAX).contains(n)).ok_or_else(|| {
-                    refuse(format!("limit is {value:?}: give a number from 1 to {PAGE_MAX}"))
-                })?;
-            }
+            "tag" => list.labels.push((value, String::new())),
+            "due_from" => list.due_from_ns = Some(time("due_from", &value)?),
+            "due_until" => list.due_until_ns = Some(time("due_until", &value)?),
+            "limit" => list.limit = limit(&value)?,
             "cursor" => {
                 list.after = Some(TimerId::parse(&value).ok_or_else(|| {
                     refuse(format!("cursor is {value:?}: give the next_cursor of the page before"))
                 })?);
             }
-            _ => return Err(unknown_parameter(&name, "state, label, limit, cursor")),
+            _ => {
+                return Err(unknown_parameter(&name, "state, label, tag, due_from, due_until, limit, cursor"));
+            }
         }
     }
     Ok(list)
 }
 
-/// The state that a word names.
-fn parse_state(word: &str) -> Option<TimerState> {
-    TimerState::ALL.into_iter().find(|s| s.as_str() == word)
+/// The lines of the ledger that the parameters ask for.
+pub(super) fn ledger_query(id: TimerId, query: &RawQuery) -> Result<LedgerQuery, ApiError> {
+    let mut ask =
+        LedgerQuery { tenant: TenantId::default(), id, after_nominal_ns: None, limit: PAGE_DEFAULT };
+    let mut once = Once::default();
+    for (name, value) in parameters(query) {
+        once.note(&name)?;
+        match name.as_str() {
+            "after" => ask.after_nominal_ns = Some(time("after", &value)?),
+            "limit" => ask.limit = limit(&value)?,
+            _ => return Err(unknown_parameter(&name, "after, limit")),
+        }
+    }
+    Ok(ask)
+}
+
+fn limit(value: &str) -> Result<usize, ApiError> {
+    value.parse().ok().filter(|n| (1..=PAGE_MAX).contains(n)).ok_or_else(|| {
+        ApiError::new(&INVALID_QUERY, format!("limit is {value:?}: give a number from 1 to {PAGE_MAX}"))
+    })
+}
+
+fn time(name: &str, value: &str) -> Result<i64, ApiError> {
+    time_text_ns(&INVALID_QUERY, name, value).map_err(|mut e| {
+        if value.contains(' ') {
+            e.detail.push_str(" (in an address a + is written %2B)");
+        }
+        e
+    })
 }

@@ -1,24 +1,37 @@
 //! The REST routes.
 
-use super::error::{ApiError, INTERNAL, no_such_timer};
-use super::query::{list_query, parameters, refuse_parameters, unknown_parameter};
-use super::{App, body, definition, events};
-use crate::render::{self, TimerView};
+use super::error::{ApiError, INTERNAL};
+use super::etag::etag;
+use super::query::{ledger_query, list_query, refuse_parameters};
+use super::{App, batch, body, changes, definition, events, values};
+use crate::render::{self, HistoryEntryView, TimerView};
+use crate::store::LedgerQuery;
 use crate::telemetry;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use minoots_kernel::{TenantId, TimerId, TimerInstance, TimerState};
+use axum::routing::{get, post};
+use minoots_kernel::{LedgerEntry, TenantId, TimerInstance, TimerState};
 use serde::Serialize;
 use serde_json::json;
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/v1/timers", get(list).post(create))
-        .route("/v1/timers/{id}", get(read).delete(cancel))
+        .route("/v1/timers/{id}", get(read).delete(changes::delete))
+        .route("/v1/timers/{id}/cancel", post(changes::cancel))
+        .route("/v1/timers/{id}/reschedule", post(changes::reschedule))
+        .route("/v1/timers/{id}/pause", post(changes::pause))
+        .route("/v1/timers/{id}/resume", post(changes::resume))
+        .route("/v1/timers/{id}/fire", post(changes::fire))
+        .route("/v1/timers/{id}/acknowledge", post(changes::acknowledge))
+        .route("/v1/timers/{id}/history", get(history))
+        .route("/v1/timers/batch", post(batch::create))
+        .route("/v1/timers/batch/cancel", post(batch::cancel))
+        .route("/v1/timers/batch/pause", post(batch::pause))
+        .route("/v1/timers/batch/resume", post(batch::resume))
         .route("/v1/events", get(events::stream))
         .route("/v1/status", get(status))
         .route("/healthz", get(healthz))
@@ -27,7 +40,7 @@ pub(super) fn routes() -> Router<App> {
 }
 
 async fn create(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
-    let bytes = body::read_json(&headers, body).await?;
+    let bytes = body::read_json(&headers, body, body::BODY_MAX_BYTES).await?;
     let definition = definition::from_json(&bytes, &headers, &app.connectors)?;
     let created = app.engine.create(definition).await?;
     let status = if created.replayed { StatusCode::OK } else { StatusCode::CREATED };
@@ -38,25 +51,8 @@ async fn create(State(app): State<App>, headers: HeaderMap, body: Body) -> Resul
 
 async fn read(State(app): State<App>, Path(id): Path<String>, query: RawQuery) -> Result<Response, ApiError> {
     refuse_parameters(&query)?;
-    let timer = app.engine.get(TenantId::default(), parse_id(&id)?).await?;
+    let timer = app.engine.get(TenantId::default(), values::timer_id(&id)?).await?;
     Ok(timer_json(StatusCode::OK, &timer))
-}
-
-async fn cancel(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    query: RawQuery,
-) -> Result<Response, ApiError> {
-    let mut reason = None;
-    for (name, value) in parameters(&query) {
-        match name.as_str() {
-            "reason" => reason = Some(value),
-            _ => return Err(unknown_parameter(&name, "reason")),
-        }
-    }
-    let outcome = app.engine.cancel(TenantId::default(), parse_id(&id)?, reason).await?;
-    app.metrics.cancelled();
-    Ok(timer_json(StatusCode::OK, &outcome.timer))
 }
 
 #[derive(Serialize)]
@@ -72,6 +68,44 @@ async fn list(State(app): State<App>, query: RawQuery) -> Result<Response, ApiEr
         next_cursor: page.next.map(|id| id.to_string()),
     };
     Ok(json_answer(StatusCode::OK, render::to_text(&view)))
+}
+
+#[derive(Serialize)]
+struct HistoryView {
+    entries: Vec<HistoryEntryView>,
+    next_after: Option<String>,
+}
+
+async fn history(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    query: RawQuery,
+) -> Result<Response, ApiError> {
+    let id = values::timer_id(&id)?;
+    let page = history_page(&app, ledger_query(id, &query)?).await?;
+    let view = HistoryView {
+        entries: page.entries.iter().map(|e| HistoryEntryView::new(id, e)).collect(),
+        next_after: page.next_after_ns.map(render::rfc3339),
+    };
+    Ok(json_answer(StatusCode::OK, render::to_text(&view)))
+}
+
+/// One page of a ledger.
+pub(super) struct HistoryPage {
+    pub(super) entries: Vec<LedgerEntry>,
+    /// `None` at the end.
+    pub(super) next_after_ns: Option<i64>,
+}
+
+/// Reads a page of a ledger.
+pub(super) async fn history_page(app: &App, ask: LedgerQuery) -> Result<HistoryPage, ApiError> {
+    // One more than asked for tells whether there is another page.
+    let limit = ask.limit;
+    let mut entries = app.engine.ledger(LedgerQuery { limit: limit + 1, ..ask }).await?;
+    let has_more = entries.len() > limit;
+    entries.truncate(limit);
+    let next_after_ns = entries.last().filter(|_| has_more).map(|e| e.nominal_ns);
+    Ok(HistoryPage { entries, next_after_ns })
 }
 
 async fn healthz() -> Response {
@@ -113,14 +147,11 @@ async fn metrics(State(app): State<App>) -> Result<Response, ApiError> {
     Ok(([(header::CONTENT_TYPE, telemetry::CONTENT_TYPE)], text).into_response())
 }
 
-fn parse_id(text: &str) -> Result<TimerId, ApiError> {
-    TimerId::parse(text).ok_or_else(|| no_such_timer(text))
+pub(super) fn timer_json(status: StatusCode, timer: &TimerInstance) -> Response {
+    let tag = [(header::ETAG, etag(timer.status.version))];
+    (tag, json_answer(status, render::to_text(&TimerView::new(timer)))).into_response()
 }
 
-fn timer_json(status: StatusCode, timer: &TimerInstance) -> Response {
-    json_answer(status, render::to_text(&TimerView::new(timer)))
-}
-
-fn json_answer(status: StatusCode, text: String) -> Response {
+pub(super) fn json_answer(status: StatusCode, text: String) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
 }

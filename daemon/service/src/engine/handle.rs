@@ -56,10 +56,32 @@ pub struct FireOrder {
     pub firing: FiringId,
     /// The timer as it stands.
     pub timer: Arc<TimerInstance>,
+    /// When it fired; `None` when it is handed over again and another fire has followed it.
+    pub times: Option<FireTimes>,
     /// True when it is handed over again after a restart.
     pub replayed: bool,
     /// The nominal times of earlier fires of the timer that are given up for this one.
     pub supersedes: Vec<i64>,
+}
+
+/// When a fire was due and when it happened. Unix nanoseconds on corrected time.
+#[derive(Clone, Copy, Debug)]
+pub struct FireTimes {
+    /// When it was to fire.
+    pub due_ns: i64,
+    /// When it fired.
+    pub fired_ns: i64,
+    /// Which clock said so.
+    pub clock: ClockSource,
+    /// Half the width of that clock's bound.
+    pub max_error_ns: Option<i64>,
+}
+
+impl FireTimes {
+    /// Fired minus due.
+    pub const fn lateness_ns(&self) -> i64 {
+        self.fired_ns.saturating_sub(self.due_ns)
+    }
 }
 
 /// How the engine is doing.

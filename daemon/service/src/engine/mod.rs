@@ -10,7 +10,9 @@ mod query;
 mod recovery;
 
 pub use feed::{Cursor, Feed, FeedEvent, Subscription};
-pub use handle::{Answer, EngineError, EngineHandle, EngineStatus, FireOrder, IdSource, Request, TimerPage};
+pub use handle::{
+    Answer, EngineError, EngineHandle, EngineStatus, FireOrder, FireTimes, IdSource, Request, TimerPage,
+};
 pub use indexer::{Indexer, Job, Progress, Retention};
 pub use linker::Linker;
 pub use partition::{Outputs, Partition};

@@ -5,14 +5,14 @@
 //! follows on its own thread: a change stays in memory until the index has it.
 
 use super::feed::FeedWriter;
-use super::handle::{Answer, EngineError, FireOrder, PartitionStatus, Request};
+use super::handle::{Answer, EngineError, FireOrder, FireTimes, PartitionStatus, Request};
 use super::indexer::{Job, Progress};
 use crate::clock::KernelClock;
 use crate::store::index::Cold;
 use crate::store::{EventLog, StoreError, TimerIndex};
 use chronotick_core::{MonoTime, Span};
 use crossbeam_channel::{Receiver, Sender, never, select_biased};
-use minoots_kernel::{ClockStamp, Command, DueKey, Event, EventRecord, FiringId, Kernel};
+use minoots_kernel::{ClockStamp, Command, DueKey, Event, EventRecord, FiringId, Kernel, TimerInstance};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
@@ -164,7 +164,16 @@ impl Partition {
         }
         unfinished.sort_by_key(|(fired_ns, firing, _)| (*fired_ns, *firing));
         tracing::info!(count = unfinished.len(), "handing over again the fires that had not ended");
-        let order = |(_, firing, timer)| FireOrder { firing, timer, replayed: true, supersedes: Vec::new() };
+        let order = |(_, firing, timer): (i64, FiringId, Arc<TimerInstance>)| {
+            let last = timer.status.last.as_ref().filter(|l| l.nominal_ns == firing.nominal_ns);
+            let times = last.map(|l| FireTimes {
+                due_ns: l.due_ns,
+                fired_ns: l.fired_ns,
+                clock: l.clock,
+                max_error_ns: l.max_error_ns,
+            });
+            FireOrder { firing, timer, times, replayed: true, supersedes: Vec::new() }
+        };
         self.send_fires(unfinished.into_iter().map(order).collect());
     }
 
@@ -322,9 +331,17 @@ impl Partition {
     }
 
     fn order(&self, record: &EventRecord) -> Option<FireOrder> {
-        let Event::Firing { firing, supersedes, .. } = &record.event else { return None };
+        let Event::Firing { firing, lateness_ns, max_error_ns, supersedes, .. } = &record.event else {
+            return None;
+        };
         let timer = self.kernel.timer(firing.timer)?.clone();
-        Some(FireOrder { firing: *firing, timer, replayed: false, supersedes: supersedes.clone() })
+        let times = Some(FireTimes {
+            due_ns: record.at_ns.saturating_sub(*lateness_ns),
+            fired_ns: record.at_ns,
+            clock: record.clock,
+            max_error_ns: *max_error_ns,
+        });
+        Some(FireOrder { firing: *firing, timer, times, replayed: false, supersedes: supersedes.clone() })
     }
 
     fn send_fires(&self, orders: Vec<FireOrder>) {

@@ -26,6 +26,11 @@ struct AttemptLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct SourceLabels {
     source: &'static str,
 }
@@ -37,10 +42,13 @@ pub struct Metrics {
     cancelled: Counter,
     fired: Counter,
     handed_over_again: Counter,
+    superseded: Counter,
     lateness: Histogram,
     attempts: Family<AttemptLabels, Counter>,
     scheduled: Gauge,
-    firing: Gauge,
+    open_fires: Gauge,
+    timers: Family<StateLabels, Gauge>,
+    in_memory: Gauge,
     last_sequence: Gauge,
     accepts_changes: Gauge,
     clock_source: Family<SourceLabels, Gauge>,
@@ -61,6 +69,8 @@ impl Default for Metrics {
             "Fires whose actions were taken up again after a restart",
             handed_over_again.clone(),
         );
+        let superseded = Counter::default();
+        registry.register("fires_superseded", "Fires given up for a later one", superseded.clone());
         let lateness = Histogram::new(LATENESS_EDGES_SECONDS);
         registry.register_with_unit(
             "fire_lateness",
@@ -72,8 +82,16 @@ impl Default for Metrics {
         registry.register("action_attempts", "Attempts at actions by outcome", attempts.clone());
         let scheduled = Gauge::default();
         registry.register("timers_pending", "Timers that wait for their time", scheduled.clone());
-        let firing = Gauge::default();
-        registry.register("fires_open", "Fires whose actions are under way", firing.clone());
+        let open_fires = Gauge::default();
+        registry.register("fires_open", "Fires whose actions are under way", open_fires.clone());
+        let timers = Family::default();
+        registry.register("timers", "Timers by state", timers.clone());
+        let in_memory = Gauge::default();
+        registry.register(
+            "timers_in_memory",
+            "Timers in memory: those due soon, with a fire under way, or just changed",
+            in_memory.clone(),
+        );
         let last_sequence = Gauge::default();
         registry.register("log_last_sequence", "Sequence of the last durable event", last_sequence.clone());
         let accepts_changes = Gauge::default();
@@ -90,10 +108,13 @@ impl Default for Metrics {
             cancelled,
             fired,
             handed_over_again,
+            superseded,
             lateness,
             attempts,
             scheduled,
-            firing,
+            open_fires,
+            timers,
+            in_memory,
             last_sequence,
             accepts_changes,
             clock_source,
@@ -107,21 +128,30 @@ impl Metrics {
         self.created.inc_by(count);
     }
 
-    /// A timer was cancelled.
-    pub fn cancelled(&self) {
-        self.cancelled.inc();
+    /// Timers were cancelled.
+    pub fn cancelled(&self, count: u64) {
+        self.cancelled.inc_by(count);
     }
 
-    /// A fire was handed over.
+    /// The actions of a fire have ended, or were given up for a later fire.
+    pub fn ended(&self, is_superseded: bool) {
+        self.open_fires.dec();
+        if is_superseded {
+            self.superseded.inc();
+        }
+    }
+
+    /// A fire was handed over; [`Metrics::ended`] follows.
     pub fn fired(&self, order: &FireOrder) {
+        self.open_fires.inc();
         if order.replayed {
             // It fired, and was measured, before the restart.
             self.handed_over_again.inc();
             return;
         }
         self.fired.inc();
-        if let Some(last) = &order.timer.status.last {
-            self.lateness.observe(last.lateness_ns() as f64 / 1e9);
+        if let Some(times) = &order.times {
+            self.lateness.observe(times.lateness_ns() as f64 / 1e9);
         }
     }
 
@@ -139,7 +169,11 @@ impl Metrics {
     pub fn text(&self, status: Option<&EngineStatus>) -> Result<String, fmt::Error> {
         if let Some(status) = status {
             self.scheduled.set(status.counts.of(TimerState::Scheduled) as i64);
-            self.firing.set(status.counts.of(TimerState::Firing) as i64);
+            for state in TimerState::ALL {
+                let labels = StateLabels { state: state.as_str() };
+                self.timers.get_or_create(&labels).set(status.counts.of(state) as i64);
+            }
+            self.in_memory.set(status.in_memory as i64);
             self.last_sequence.set(status.last_sequences.iter().sum::<u64>() as i64);
             self.accepts_changes.set(status.accepts_changes().into());
             for source in [ClockSource::Page, ClockSource::PageHoldover, ClockSource::Os] {

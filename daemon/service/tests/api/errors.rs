@@ -33,8 +33,8 @@ async fn bad_bodies_are_refused_and_nothing_is_created() {
         (r#"{"after":"1s"}"#.into(), 400, "missing_field", "`name`"),
         (r#"{"name":5,"after":"1s"}"#.into(), 400, "invalid_field", "name: invalid type"),
         (r#"{"name":"","after":"1s"}"#.into(), 400, "invalid_timer", "name is empty"),
-        (r#"{"name":"n"}"#.into(), 400, "invalid_schedule", "neither"),
-        (r#"{"name":"n","after":"1s","at":"2100-01-01T00:00:00Z"}"#.into(), 400, "invalid_schedule", "both"),
+        (r#"{"name":"n"}"#.into(), 400, "invalid_schedule", "none of"),
+        (r#"{"name":"n","after":"1s","at":"2100-01-01T00:00:00Z"}"#.into(), 400, "invalid_schedule", "both after and at"),
         (r#"{"name":"n","after":"soon"}"#.into(), 400, "invalid_duration", "expected a number"),
         (r#"{"name":"n","after":"5"}"#.into(), 400, "invalid_duration", "5ms for milliseconds"),
         (r#"{"name":"n","after":5}"#.into(), 400, "invalid_duration", "with its unit"),
@@ -135,13 +135,13 @@ async fn unknown_things_are_told_apart() {
 async fn queries_are_checked() {
     let service = Running::on_memory(MemoryLog::new()).await;
     for (path, detail) in [
-        ("/v1/timers?state=asleep", "use scheduled"),
+        ("/v1/timers?state=asleep", "use waiting, scheduled"),
         ("/v1/timers?label=blue", "key:value"),
         ("/v1/timers?limit=0", "from 1 to 1000"),
         ("/v1/timers?limit=1001", "from 1 to 1000"),
         ("/v1/timers?limit=many", "from 1 to 1000"),
         ("/v1/timers?cursor=x", "next_cursor"),
-        ("/v1/timers?stat=scheduled", "state, label, limit, cursor"),
+        ("/v1/timers?stat=scheduled", "state, label, tag, due_from, due_until, limit, cursor"),
         ("/v1/events?after=x", "0 for the beginning"),
         ("/v1/events?since=1", "after"),
     ] {

@@ -1,9 +1,9 @@
 //! A timer from its creation to its webhook, and the stream of what happened.
 
-use crate::harness::{Running, Sink, config};
+use crate::harness::{Running, Sink};
 use chronotick_core::Timestamp;
-use minoots::clock::{ManualClock, OsClock};
-use minoots::store::{LogOptions, MemoryFault, MemoryLog, SegmentLog};
+use minoots::clock::ManualClock;
+use minoots::store::{MemoryFault, MemoryLog};
 use serde_json::{Value, json};
 
 fn webhook(url: &str) -> Value {
@@ -157,8 +157,7 @@ async fn a_fire_that_a_restart_interrupts_is_delivered_again_with_the_same_key()
     let before = sink.next().await;
     service.stop().await;
 
-    let log = SegmentLog::open(dir.path(), LogOptions::default()).unwrap();
-    let service = Running::over(&config(dir.path()), Box::new(log), Box::new(OsClock)).await;
+    let service = Running::on_disk(dir.path()).await;
     let after = sink.next().await;
     assert_eq!(before.header("idempotency-key"), after.header("idempotency-key"));
     assert_eq!(after.header("x-minoots-attempt"), "1");

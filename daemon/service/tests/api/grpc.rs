@@ -52,12 +52,12 @@ async fn create_get_list_cancel_watch() {
     let listed = client.list_timers(v2::ListTimersRequest::default()).await.unwrap().into_inner();
     assert_eq!((listed.timers.as_slice(), listed.next_cursor.as_str()), (&[timer.clone()][..], ""));
 
-    let cancel = v2::CancelTimerRequest { id: timer.id.clone(), reason: Some("done".into()) };
+    let cancel = v2::CancelTimerRequest { id: timer.id.clone(), reason: Some("done".into()), ..Default::default() };
     let cancelled = client.cancel_timer(cancel.clone()).await.unwrap().into_inner().timer.unwrap();
     assert_eq!(cancelled.state(), v2::TimerState::Cancelled);
     assert_eq!(cancelled.cancel_reason.as_deref(), Some("done"));
 
-    let watch = v2::WatchEventsRequest { after_sequence: Some(0) };
+    let watch = v2::WatchEventsRequest { after_sequence: Some(0), ..Default::default() };
     let mut events = client.watch_events(watch).await.unwrap().into_inner();
     let mut next = async || events.message().await.unwrap().unwrap().event.unwrap();
     assert!(matches!(next().await.kind, Some(Kind::Scheduled(_))));
@@ -132,7 +132,7 @@ async fn errors_are_the_same_ones_as_over_http() {
     keyed.definition.as_mut().unwrap().name = "other".into();
     let refused = client.create_timer(keyed).await.unwrap_err();
     check(&refused, Code::AlreadyExists, "idempotency_conflict", "new key");
-    let cancel = v2::CancelTimerRequest { id, reason: None };
+    let cancel = v2::CancelTimerRequest { id, ..Default::default() };
     client.cancel_timer(cancel.clone()).await.unwrap();
     let refused = client.cancel_timer(cancel).await.unwrap_err();
     check(&refused, Code::FailedPrecondition, "wrong_state", "cancelled");

@@ -7,9 +7,9 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use minoots::clock::{KernelClock, ManualClock, OsClock};
 use minoots::config::{Config, DEFAULT_SHM};
-use minoots::engine::Engine;
+use minoots::engine::{Engine, EngineConfig, Retention};
 use minoots::serve::Service;
-use minoots::store::{EventLog, LogOptions, MemoryLog, SegmentLog};
+use minoots::store::{EventLog, LogOptions, MemoryIndex, MemoryLog, PartitionStore, embedded};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -32,6 +32,8 @@ pub(crate) fn config(data_dir: &Path) -> Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         data_dir: data_dir.into(),
         shm_name: DEFAULT_SHM.into(),
+        partitions: 1,
+        retention: Retention::default(),
         retry: minoots::actions::RetryPolicy {
             backoff_initial: Duration::from_millis(2),
             ..Default::default()
@@ -49,23 +51,38 @@ pub(crate) fn client() -> reqwest::Client {
 impl Running {
     /// On the store of a directory and the clock of the operating system.
     pub(crate) async fn on_disk(data_dir: &Path) -> Self {
-        let config = config(data_dir);
-        let log = SegmentLog::open(data_dir, LogOptions::default()).unwrap();
-        Self::over(&config, Box::new(log), Box::new(OsClock)).await
+        let stores = embedded::open(data_dir, 1, LogOptions::default()).unwrap();
+        Self::over(&config(data_dir), stores, OsClock).await
     }
 
     /// On a store that can misbehave.
     pub(crate) async fn on_memory(log: MemoryLog) -> Self {
-        Self::over(&config(Path::new("memory")), Box::new(log), Box::new(OsClock)).await
+        Self::over(&config(Path::new("memory")), vec![in_memory(log)], OsClock).await
     }
 
     /// On a clock that stands.
     pub(crate) async fn on_clock(clock: ManualClock) -> Self {
-        Self::over(&config(Path::new("memory")), Box::new(MemoryLog::new()), Box::new(clock)).await
+        Self::over(&config(Path::new("memory")), vec![in_memory(MemoryLog::new())], clock).await
     }
 
-    pub(crate) async fn over(config: &Config, log: Box<dyn EventLog>, clock: Box<dyn KernelClock>) -> Self {
-        let started = Engine::start_on(log, "memory".into(), clock, minoots::ids::system()).unwrap();
+    /// On so many partitions.
+    pub(crate) async fn on_partitions(count: usize) -> Self {
+        let stores = (0..count).map(|_| in_memory(MemoryLog::new())).collect();
+        Self::over(&config(Path::new("memory")), stores, OsClock).await
+    }
+
+    pub(crate) async fn over(
+        config: &Config,
+        stores: Vec<PartitionStore>,
+        clock: impl KernelClock + Clone + 'static,
+    ) -> Self {
+        let started = Engine::start(EngineConfig {
+            stores,
+            clock: Box::new(move || Box::new(clock.clone())),
+            ids: minoots::ids::system(),
+            retention: config.retention,
+        })
+        .unwrap();
         let service = Service::start_over(config, started).await.unwrap();
         Self { url: format!("http://{}", service.addr), client: client(), service }
     }
@@ -86,6 +103,20 @@ impl Running {
         Answer::of(request.header("content-type", "application/json").body(body)).await
     }
 
+    /// Posts JSON to a path.
+    pub(crate) async fn post_to(&self, path: &str, body: Value) -> Answer {
+        self.post_if_match(path, body, None).await
+    }
+
+    /// Posts JSON to a path, for a version of the timer.
+    pub(crate) async fn post_if_match(&self, path: &str, body: Value, if_match: Option<&str>) -> Answer {
+        let mut request = self.client.post(format!("{}{path}", self.url));
+        if let Some(tag) = if_match {
+            request = request.header("if-match", tag);
+        }
+        Answer::of(request.header("content-type", "application/json").body(body.to_string())).await
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         Answer::of(self.client.get(format!("{}{path}", self.url))).await
     }
@@ -103,6 +134,16 @@ impl Running {
         let response = request.send().await.unwrap();
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Events { response, buffer: String::new() }
+    }
+}
+
+/// A store that forgets.
+pub(crate) fn in_memory(log: impl EventLog + 'static) -> PartitionStore {
+    PartitionStore {
+        log: Box::new(log),
+        index: Arc::new(MemoryIndex::new()),
+        snapshots: None,
+        place: "memory".into(),
     }
 }
 

@@ -1,13 +1,14 @@
 //! The timer service: each call onto the engine.
 
-use super::{convert, v2};
-use crate::api::error::{ApiError, INVALID_FIELD, SHUTTING_DOWN, no_such_timer};
-use crate::api::{App, PAGE_DEFAULT, PAGE_MAX, feed};
+use super::convert::{self, Which};
+use super::v2;
+use crate::api::error::{ApiError, INVALID_FIELD, SHUTTING_DOWN};
+use crate::api::rest::history_page;
+use crate::api::{App, batch, feed};
 use crate::engine::Cursor;
-use crate::store::TimerQuery;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use minoots_kernel::{Outcome, TenantId, TimerId};
+use minoots_kernel::{Change, Outcome, TenantId};
 use tonic::{Request, Response, Status, Streaming};
 
 /// Serves `minoots.v2.TimerService`.
@@ -20,6 +21,32 @@ type Answer<T> = Result<Response<T>, Status>;
 impl Timers {
     pub(super) fn new(app: App) -> Self {
         Self { app }
+    }
+
+    async fn change(
+        &self,
+        id: &str,
+        expected_version: Option<u64>,
+        change: Change,
+    ) -> Result<v2::Timer, ApiError> {
+        let id = convert::timer_id(id)?;
+        let outcome = self.app.engine.change(TenantId::default(), id, expected_version, change).await?;
+        Ok(convert::timer(&outcome.timer))
+    }
+
+    /// Where a watch starts; `None` for now.
+    fn place(&self, request: &v2::WatchEventsRequest) -> Result<Option<Cursor>, ApiError> {
+        let (field, text) = match (request.after_sequence, request.cursor.as_str()) {
+            (None, "") => return Ok(None),
+            (None, text) => ("cursor", text.to_string()),
+            (Some(sequence), "") => ("after_sequence", sequence.to_string()),
+            (Some(_), _) => {
+                let detail = "after_sequence and cursor are both set: set one of them";
+                return Err(ApiError::new(&INVALID_FIELD, detail));
+            }
+        };
+        let place = feed::place(&self.app.feed, &text);
+        place.map(Some).map_err(|why| ApiError::new(&INVALID_FIELD, format!("{field} is {text:?}: {why}")))
     }
 }
 
@@ -60,13 +87,14 @@ impl v2::timer_service_server::TimerService for Timers {
     }
 
     async fn get_timer(&self, request: Request<v2::GetTimerRequest>) -> Answer<v2::GetTimerResponse> {
-        let id = parse_id(&request.into_inner().id)?;
+        let id = convert::timer_id(&request.into_inner().id)?;
         let timer = self.app.engine.get(TenantId::default(), id).await.map_err(ApiError::from)?;
         Ok(Response::new(v2::GetTimerResponse { timer: Some(convert::timer(&timer)) }))
     }
 
     async fn list_timers(&self, request: Request<v2::ListTimersRequest>) -> Answer<v2::ListTimersResponse> {
-        let page = self.app.engine.list(list_query(request.into_inner())?).await.map_err(ApiError::from)?;
+        let page =
+            self.app.engine.list(convert::list_query(request.into_inner())?).await.map_err(ApiError::from)?;
         Ok(Response::new(v2::ListTimersResponse {
             timers: page.timers.iter().map(|t| convert::timer(t)).collect(),
             next_cursor: page.next.map(|id| id.to_string()).unwrap_or_default(),
@@ -77,12 +105,93 @@ impl v2::timer_service_server::TimerService for Timers {
         &self,
         request: Request<v2::CancelTimerRequest>,
     ) -> Answer<v2::CancelTimerResponse> {
-        let v2::CancelTimerRequest { id, reason } = request.into_inner();
-        let id = parse_id(&id)?;
-        let outcome =
-            self.app.engine.cancel(TenantId::default(), id, reason).await.map_err(ApiError::from)?;
-        self.app.metrics.cancelled();
-        Ok(Response::new(v2::CancelTimerResponse { timer: Some(convert::timer(&outcome.timer)) }))
+        let v2::CancelTimerRequest { id, reason, expected_version } = request.into_inner();
+        let timer = self.change(&id, expected_version, Change::Cancel { reason }).await?;
+        self.app.metrics.cancelled(1);
+        Ok(Response::new(v2::CancelTimerResponse { timer: Some(timer) }))
+    }
+
+    async fn reschedule_timer(
+        &self,
+        request: Request<v2::RescheduleTimerRequest>,
+    ) -> Answer<v2::RescheduleTimerResponse> {
+        let v2::RescheduleTimerRequest { id, to, expected_version } = request.into_inner();
+        let change = Change::Reschedule(convert::new_due(to)?);
+        let timer = self.change(&id, expected_version, change).await?;
+        Ok(Response::new(v2::RescheduleTimerResponse { timer: Some(timer) }))
+    }
+
+    async fn pause_timer(&self, request: Request<v2::PauseTimerRequest>) -> Answer<v2::PauseTimerResponse> {
+        let v2::PauseTimerRequest { id, reason, expected_version } = request.into_inner();
+        let timer = self.change(&id, expected_version, Change::Pause { reason }).await?;
+        Ok(Response::new(v2::PauseTimerResponse { timer: Some(timer) }))
+    }
+
+    async fn resume_timer(
+        &self,
+        request: Request<v2::ResumeTimerRequest>,
+    ) -> Answer<v2::ResumeTimerResponse> {
+        let v2::ResumeTimerRequest { id, expected_version } = request.into_inner();
+        let timer = self.change(&id, expected_version, Change::Resume).await?;
+        Ok(Response::new(v2::ResumeTimerResponse { timer: Some(timer) }))
+    }
+
+    async fn fire_timer(&self, request: Request<v2::FireTimerRequest>) -> Answer<v2::FireTimerResponse> {
+        let v2::FireTimerRequest { id, expected_version } = request.into_inner();
+        let timer = self.change(&id, expected_version, Change::FireNow).await?;
+        Ok(Response::new(v2::FireTimerResponse { timer: Some(timer) }))
+    }
+
+    async fn acknowledge_fire(
+        &self,
+        request: Request<v2::AcknowledgeFireRequest>,
+    ) -> Answer<v2::AcknowledgeFireResponse> {
+        let v2::AcknowledgeFireRequest { firing_id, by, note } = request.into_inner();
+        let firing = convert::firing(&firing_id)?;
+        let outcome = self.app.engine.acknowledge(TenantId::default(), firing, by, note).await;
+        let outcome = outcome.map_err(ApiError::from)?;
+        let timer = Some(convert::timer(&outcome.timer));
+        Ok(Response::new(v2::AcknowledgeFireResponse { timer, replayed: outcome.replayed }))
+    }
+
+    async fn change_timers(
+        &self,
+        request: Request<v2::ChangeTimersRequest>,
+    ) -> Answer<v2::ChangeTimersResponse> {
+        use v2::change_timer_result::Outcome as Sent;
+        let v2::ChangeTimersRequest { which, change } = request.into_inner();
+        let change = convert::change(change)?;
+        let ids = match convert::which(which)? {
+            Which::Ids(ids) => ids,
+            Which::Query(query) => {
+                let changed = batch::change_found(&self.app, query, &change).await?;
+                return Ok(Response::new(v2::ChangeTimersResponse { results: Vec::new(), changed }));
+            }
+        };
+        batch::check_size("ids", ids.len())?;
+        let answers = batch::change_named(&self.app, ids, &change).await?;
+        let changed = answers.iter().filter(|a| a.is_ok()).count() as u64;
+        let result = |answer| v2::ChangeTimerResult {
+            outcome: Some(match answer {
+                Ok(Outcome { timer, .. }) => Sent::Timer(convert::timer(&timer)),
+                Err(e) => Sent::Refused(refusal(e)),
+            }),
+        };
+        let results = answers.into_iter().map(result).collect();
+        Ok(Response::new(v2::ChangeTimersResponse { results, changed }))
+    }
+
+    async fn list_history(
+        &self,
+        request: Request<v2::ListHistoryRequest>,
+    ) -> Answer<v2::ListHistoryResponse> {
+        let v2::ListHistoryRequest { id, after, limit } = request.into_inner();
+        let id = convert::timer_id(&id)?;
+        let page = history_page(&self.app, convert::ledger_query(id, after.as_ref(), limit)?).await?;
+        Ok(Response::new(v2::ListHistoryResponse {
+            entries: page.entries.iter().map(|e| convert::history_entry(id, e)).collect(),
+            next_after: page.next_after_ns.map(convert::timestamp),
+        }))
     }
 
     type WatchEventsStream = BoxStream<'static, Result<v2::WatchEventsResponse, Status>>;
@@ -91,14 +200,13 @@ impl v2::timer_service_server::TimerService for Timers {
         &self,
         request: Request<v2::WatchEventsRequest>,
     ) -> Answer<Self::WatchEventsStream> {
-        let after = request.into_inner().after_sequence.map(|sequence| Cursor(vec![sequence]));
-        let events = feed::events(&self.app.feed, after.as_ref())
-            .map_err(ApiError::from)?
-            .map(|event| Ok(v2::WatchEventsResponse { event: Some(convert::event(&event.record)) }))
+        let after = self.place(&request.into_inner())?;
+        let events = feed::events(&self.app.feed, after.as_ref())?
+            .map(|event| Ok(v2::WatchEventsResponse { event: Some(convert::event(&event)) }))
             .take_until(self.app.shutdown.clone().cancelled_owned())
             // An end without a status would tell the client that there are no more events, ever.
             .chain(stream::once(async {
-                Err(ApiError::new(&SHUTTING_DOWN, "the service stops: watch again from the last sequence")
+                Err(ApiError::new(&SHUTTING_DOWN, "the service stops: watch again from the last cursor")
                     .into())
             }));
         Ok(Response::new(events.boxed()))
@@ -111,80 +219,22 @@ async fn create_batch(
     definitions: Vec<v2::TimerDefinition>,
 ) -> Result<v2::CreateTimersResponse, Status> {
     use v2::create_timer_result::Outcome as Sent;
-    if definitions.len() > PAGE_MAX {
-        let detail = format!("the batch has {} definitions: send {PAGE_MAX} or fewer", definitions.len());
-        return Err(ApiError::new(&INVALID_FIELD, detail).into());
-    }
-    let mut usable = Vec::with_capacity(definitions.len());
-    let mut refusals = Vec::with_capacity(definitions.len());
-    for sent in definitions {
-        refusals.push(match convert::definition(Some(sent), &app.connectors) {
-            Ok(definition) => {
-                usable.push(definition);
-                None
-            }
-            Err(e) => Some(e),
-        });
-    }
-    let mut answers = app.engine.create_many(usable).await.map_err(ApiError::from)?.into_iter();
-    let mut new_timers = 0;
-    let results = refusals.into_iter().map(|refusal| {
-        let outcome = match refusal {
-            Some(e) => Err(e),
-            // The engine gives one answer for each definition, in order.
-            None => match answers.next() {
-                Some(answer) => answer.map_err(ApiError::from),
-                None => {
-                    Err(ApiError::new(&SHUTTING_DOWN, "the service is shutting down: try again in a moment"))
-                }
-            },
-        };
-        let outcome = match outcome {
-            Ok(created) => {
-                new_timers += u64::from(!created.replayed);
-                Sent::Created(created_response(&created))
-            }
-            Err(e) => Sent::Refused(v2::Refusal { code: e.code.code.into(), detail: e.detail }),
-        };
-        v2::CreateTimerResult { outcome: Some(outcome) }
-    });
-    let response = v2::CreateTimersResponse { results: results.collect() };
-    app.metrics.created(new_timers);
-    Ok(response)
+    batch::check_size("definitions", definitions.len())?;
+    let definitions = definitions.into_iter().map(|sent| convert::definition(Some(sent), &app.connectors));
+    let answers = batch::create_all(app, definitions.collect()).await?;
+    let result = |answer| v2::CreateTimerResult {
+        outcome: Some(match answer {
+            Ok(created) => Sent::Created(created_response(&created)),
+            Err(e) => Sent::Refused(refusal(e)),
+        }),
+    };
+    Ok(v2::CreateTimersResponse { results: answers.into_iter().map(result).collect() })
 }
 
 fn created_response(created: &Outcome) -> v2::CreateTimerResponse {
     v2::CreateTimerResponse { timer: Some(convert::timer(&created.timer)), replayed: created.replayed }
 }
 
-fn parse_id(text: &str) -> Result<TimerId, ApiError> {
-    TimerId::parse(text).ok_or_else(|| no_such_timer(text))
-}
-
-fn list_query(request: v2::ListTimersRequest) -> Result<TimerQuery, ApiError> {
-    let limit = match request.limit as usize {
-        0 => PAGE_DEFAULT,
-        n if n <= PAGE_MAX => n,
-        n => {
-            let detail = format!("limit is {n}: give a number from 1 to {PAGE_MAX}, or 0 for {PAGE_DEFAULT}");
-            return Err(ApiError::new(&INVALID_FIELD, detail));
-        }
-    };
-    let after = match request.cursor.as_str() {
-        "" => None,
-        text => Some(TimerId::parse(text).ok_or_else(|| {
-            ApiError::new(
-                &INVALID_FIELD,
-                format!("cursor is {text:?}: give the next_cursor of the page before"),
-            )
-        })?),
-    };
-    Ok(TimerQuery {
-        tenant: TenantId::default(),
-        state: convert::state_filter(request.state)?,
-        labels: request.labels.into_iter().collect(),
-        after,
-        limit,
-        ..TimerQuery::default()
-    })
+fn refusal(e: ApiError) -> v2::Refusal {
+    v2::Refusal { code: e.code.code.into(), detail: e.detail }
 }

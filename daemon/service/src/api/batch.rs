@@ -1,0 +1,247 @@
+//! Many timers in one request: creates, and the same change for those that are named or found.
+
+use super::body::{self, Object};
+use super::error::{ApiError, INVALID_FIELD, INVALID_QUERY, SHUTTING_DOWN};
+use super::etag::refuse_if_match;
+use super::query::refuse_parameters;
+use super::rest::json_answer;
+use super::{App, PAGE_MAX, definition, values};
+use crate::engine::Answer;
+use crate::render::words::STATES;
+use crate::render::{self, TimerView};
+use crate::store::TimerQuery;
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use minoots_kernel::{Change, Outcome, TenantId, TimerDefinition, TimerId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateBatchBody {
+    /// Each is read by itself, so that one that cannot be used does not stop the others.
+    timers: Vec<Box<RawValue>>,
+}
+
+/// Which timers to change, and why.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeBatchBody {
+    ids: Option<Vec<String>>,
+    filter: Option<Object<FilterBody>>,
+    reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FilterBody {
+    state: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    tags: Vec<String>,
+    due_from: Option<Value>,
+    due_until: Option<Value>,
+}
+
+/// `POST /v1/timers/batch`.
+pub(super) async fn create(
+    State(app): State<App>,
+    query: RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let bytes = body::read_json(&headers, body, body::BATCH_MAX_BYTES).await?;
+    refuse_parameters(&query)?;
+    if headers.contains_key("idempotency-key") {
+        let detail =
+            "the Idempotency-Key header is for one timer: give each timer of a batch its idempotency_key";
+        return Err(ApiError::new(&INVALID_QUERY, detail));
+    }
+    let CreateBatchBody { timers } = body::parse(&bytes)?;
+    check_size("timers", timers.len())?;
+    let definitions = timers
+        .iter()
+        .map(|timer| definition::from_json_of_batch(timer.get().as_bytes(), &app.connectors))
+        .collect();
+    let answers = create_all(&app, definitions).await?;
+    Ok(results(answers.iter().map(|answer| ResultView::of(answer, true))))
+}
+
+/// Creates the timers whose definitions can be used, in one write to the disk; the answers in the order of the
+/// definitions.
+pub(super) async fn create_all(
+    app: &App,
+    definitions: Vec<Result<TimerDefinition, ApiError>>,
+) -> Result<Vec<Result<Outcome, ApiError>>, ApiError> {
+    let mut usable = Vec::with_capacity(definitions.len());
+    let refusals: Vec<_> =
+        definitions.into_iter().map(|d| d.map(|definition| usable.push(definition)).err()).collect();
+    let mut created = app.engine.create_many(usable).await?.into_iter();
+    // The engine gives one answer for each definition, in order.
+    let mut next = || match created.next() {
+        Some(answer) => answer.map_err(ApiError::from),
+        None => Err(ApiError::new(&SHUTTING_DOWN, "the service is shutting down: try again in a moment")),
+    };
+    let answers: Vec<_> = refusals.into_iter().map(|refusal| refusal.map_or_else(&mut next, Err)).collect();
+    let new = answers.iter().filter(|a| a.as_ref().is_ok_and(|created| !created.replayed)).count();
+    app.metrics.created(new as u64);
+    Ok(answers)
+}
+
+/// `POST /v1/timers/batch/cancel`.
+pub(super) async fn cancel(
+    State(app): State<App>,
+    query: RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let asked = read(&query, headers, body).await?;
+    change(&app, asked, |reason| Ok(Change::Cancel { reason })).await
+}
+
+/// `POST /v1/timers/batch/pause`.
+pub(super) async fn pause(
+    State(app): State<App>,
+    query: RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let asked = read(&query, headers, body).await?;
+    change(&app, asked, |reason| Ok(Change::Pause { reason })).await
+}
+
+/// `POST /v1/timers/batch/resume`.
+pub(super) async fn resume(
+    State(app): State<App>,
+    query: RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let asked = read(&query, headers, body).await?;
+    change(&app, asked, |reason| match reason {
+        None => Ok(Change::Resume),
+        Some(_) => Err(ApiError::new(&INVALID_FIELD, "reason: a resume keeps no reason: leave it out")),
+    })
+    .await
+}
+
+async fn read(query: &RawQuery, headers: HeaderMap, body: Body) -> Result<ChangeBatchBody, ApiError> {
+    let bytes = body::read_json(&headers, body, body::BODY_MAX_BYTES).await?;
+    refuse_parameters(query)?;
+    refuse_if_match(&headers, "change the timers one by one where their versions matter")?;
+    body::parse(&bytes)
+}
+
+async fn change(
+    app: &App,
+    asked: ChangeBatchBody,
+    make: impl FnOnce(Option<String>) -> Result<Change, ApiError>,
+) -> Result<Response, ApiError> {
+    let change = make(asked.reason)?;
+    match (asked.ids, asked.filter) {
+        (Some(ids), None) => {
+            check_size("ids", ids.len())?;
+            let ids = ids.iter().map(|id| values::timer_id(id)).collect();
+            let answers = change_named(app, ids, &change).await?;
+            Ok(results(answers.iter().map(|answer| ResultView::of(answer, false))))
+        }
+        (None, Some(Object(filter))) => {
+            let changed = change_found(app, filter_query(filter)?, &change).await?;
+            Ok(json_answer(StatusCode::OK, serde_json::json!({ "changed": changed }).to_string()))
+        }
+        _ => Err(no_choice()),
+    }
+}
+
+/// Neither or both ways to choose the timers were given.
+pub(super) fn no_choice() -> ApiError {
+    ApiError::new(
+        &INVALID_FIELD,
+        "give exactly one of ids (a list) and filter (an object; {} finds every timer)",
+    )
+}
+
+/// Changes the timers whose ids are well formed; the answers in the order of the ids.
+pub(super) async fn change_named(
+    app: &App,
+    ids: Vec<Result<TimerId, ApiError>>,
+    change: &Change,
+) -> Result<Vec<Result<Outcome, ApiError>>, ApiError> {
+    let known: Vec<_> = ids.iter().filter_map(|id| id.as_ref().ok().copied()).collect();
+    let mut answers = app.engine.change_many(&TenantId::default(), &known, change).await?.into_iter();
+    let mut next = || -> Answer { answers.next().unwrap_or(Err(crate::engine::EngineError::ShuttingDown)) };
+    let answers: Vec<_> = ids.into_iter().map(|id| id.and_then(|_| next().map_err(ApiError::from))).collect();
+    if let Change::Cancel { .. } = change {
+        app.metrics.cancelled(answers.iter().filter(|a| a.is_ok()).count() as u64);
+    }
+    Ok(answers)
+}
+
+/// Changes every timer that a query finds; how many they were.
+pub(super) async fn change_found(app: &App, query: TimerQuery, change: &Change) -> Result<u64, ApiError> {
+    let changed = app.engine.change_all(query, change).await?;
+    if let Change::Cancel { .. } = change {
+        app.metrics.cancelled(changed);
+    }
+    Ok(changed)
+}
+
+fn filter_query(filter: FilterBody) -> Result<TimerQuery, ApiError> {
+    let time = |field, value: Option<Value>| value.map(|v| values::time_ns(field, &v)).transpose();
+    let labels = filter.labels.into_iter().chain(filter.tags.into_iter().map(|tag| (tag, String::new())));
+    Ok(TimerQuery {
+        tenant: TenantId::default(),
+        state: filter.state.map(|s| values::word("filter.state", &s, &STATES)).transpose()?,
+        labels: labels.collect(),
+        due_from_ns: time("filter.due_from", filter.due_from)?,
+        due_until_ns: time("filter.due_until", filter.due_until)?,
+        after: None,
+        limit: PAGE_MAX,
+    })
+}
+
+pub(super) fn check_size(field: &str, count: usize) -> Result<(), ApiError> {
+    if count > PAGE_MAX {
+        let detail = format!("the batch has {count} {field}: send {PAGE_MAX} or fewer");
+        return Err(ApiError::new(&INVALID_FIELD, detail));
+    }
+    Ok(())
+}
+
+/// What became of one timer of a batch.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ResultView<'a> {
+    Created { timer: Box<TimerView<'a>>, replayed: bool },
+    Changed { timer: Box<TimerView<'a>> },
+    Refused { error: super::error::Problem<'a> },
+}
+
+impl<'a> ResultView<'a> {
+    fn of(answer: &'a Result<Outcome, ApiError>, is_create: bool) -> Self {
+        match answer {
+            Ok(outcome) => {
+                let timer = Box::new(TimerView::new(&outcome.timer));
+                if is_create {
+                    Self::Created { timer, replayed: outcome.replayed }
+                } else {
+                    Self::Changed { timer }
+                }
+            }
+            Err(e) => Self::Refused { error: e.problem() },
+        }
+    }
+}
+
+fn results<'a>(results: impl Iterator<Item = ResultView<'a>>) -> Response {
+    #[derive(Serialize)]
+    struct ResultsView<'a> {
+        results: Vec<ResultView<'a>>,
+    }
+    json_answer(StatusCode::OK, render::to_text(&ResultsView { results: results.collect() }))
+}

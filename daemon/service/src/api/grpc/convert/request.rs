@@ -1,0 +1,120 @@
+//! What requests ask for: listings, ledgers, changes.
+
+use super::time::{duration_ns, timestamp_ns, timestamp_ns_if};
+use super::word;
+use crate::api::batch::no_choice;
+use crate::api::changes::no_new_due;
+use crate::api::error::{ApiError, INVALID_FIELD, no_such_fire};
+use crate::api::grpc::v2;
+use crate::api::{PAGE_DEFAULT, PAGE_MAX, values};
+use crate::store::{LedgerQuery, TimerQuery};
+use minoots_kernel::{Change, FiringId, NewDue, TenantId, TimerId};
+use prost_types::Timestamp;
+use std::collections::HashMap;
+
+/// A timer's id. A malformed one names no timer.
+pub(in crate::api::grpc) fn timer_id(text: &str) -> Result<TimerId, ApiError> {
+    values::timer_id(text)
+}
+
+/// The name of a fire.
+pub(in crate::api::grpc) fn firing(text: &str) -> Result<FiringId, ApiError> {
+    FiringId::parse(text).ok_or_else(|| no_such_fire(text))
+}
+
+/// A listing.
+pub(in crate::api::grpc) fn list_query(request: v2::ListTimersRequest) -> Result<TimerQuery, ApiError> {
+    let after = match request.cursor.as_str() {
+        "" => None,
+        text => Some(TimerId::parse(text).ok_or_else(|| {
+            ApiError::new(
+                &INVALID_FIELD,
+                format!("cursor is {text:?}: give the next_cursor of the page before"),
+            )
+        })?),
+    };
+    Ok(TimerQuery {
+        tenant: TenantId::default(),
+        state: word::to_state("state", request.state)?,
+        labels: labels_and_tags(request.labels, request.tags),
+        due_from_ns: timestamp_ns_if("due_from", request.due_from.as_ref())?,
+        due_until_ns: timestamp_ns_if("due_until", request.due_until.as_ref())?,
+        after,
+        limit: limit(request.limit)?,
+    })
+}
+
+fn labels_and_tags(labels: HashMap<String, String>, tags: Vec<String>) -> Vec<(String, String)> {
+    labels.into_iter().chain(tags.into_iter().map(|tag| (tag, String::new()))).collect()
+}
+
+fn limit(sent: u32) -> Result<usize, ApiError> {
+    match sent as usize {
+        0 => Ok(PAGE_DEFAULT),
+        n if n <= PAGE_MAX => Ok(n),
+        n => {
+            let detail = format!("limit is {n}: give a number from 1 to {PAGE_MAX}, or 0 for {PAGE_DEFAULT}");
+            Err(ApiError::new(&INVALID_FIELD, detail))
+        }
+    }
+}
+
+/// A page of a ledger.
+pub(in crate::api::grpc) fn ledger_query(
+    id: TimerId,
+    after: Option<&Timestamp>,
+    sent_limit: u32,
+) -> Result<LedgerQuery, ApiError> {
+    let after_nominal_ns = timestamp_ns_if("after", after)?;
+    Ok(LedgerQuery { tenant: TenantId::default(), id, after_nominal_ns, limit: limit(sent_limit)? })
+}
+
+/// Where an occurrence is moved to.
+pub(in crate::api::grpc) fn new_due(
+    to: Option<v2::reschedule_timer_request::To>,
+) -> Result<NewDue, ApiError> {
+    use v2::reschedule_timer_request::To;
+    Ok(match to.ok_or_else(no_new_due)? {
+        To::At(t) => NewDue::AtNs(timestamp_ns("at", &t)?),
+        To::After(d) => NewDue::AfterNs(duration_ns("after", &d)?),
+        To::ExtendBy(d) => NewDue::LaterByNs(duration_ns("extend_by", &d)?),
+    })
+}
+
+/// Which timers are changed together.
+pub(in crate::api::grpc) enum Which {
+    /// These; malformed ids name no timer.
+    Ids(Vec<Result<TimerId, ApiError>>),
+    /// Every one that this finds.
+    Query(TimerQuery),
+}
+
+/// Which timers a change is for.
+pub(in crate::api::grpc) fn which(sent: Option<v2::change_timers_request::Which>) -> Result<Which, ApiError> {
+    use v2::change_timers_request::Which as Sent;
+    match sent.ok_or_else(no_choice)? {
+        Sent::Ids(list) => Ok(Which::Ids(list.ids.iter().map(|id| timer_id(id)).collect())),
+        Sent::Filter(f) => Ok(Which::Query(TimerQuery {
+            tenant: TenantId::default(),
+            state: word::to_state("filter.state", f.state)?,
+            labels: labels_and_tags(f.labels, f.tags),
+            due_from_ns: timestamp_ns_if("filter.due_from", f.due_from.as_ref())?,
+            due_until_ns: timestamp_ns_if("filter.due_until", f.due_until.as_ref())?,
+            after: None,
+            limit: PAGE_MAX,
+        })),
+    }
+}
+
+/// What to do to each of them.
+pub(in crate::api::grpc) fn change(
+    sent: Option<v2::change_timers_request::Change>,
+) -> Result<Change, ApiError> {
+    use v2::change_timers_request::Change as Sent;
+    match sent {
+        Some(Sent::Cancel(v2::CancelChange { reason })) => Ok(Change::Cancel { reason }),
+        Some(Sent::Pause(v2::PauseChange { reason })) => Ok(Change::Pause { reason }),
+        Some(Sent::Resume(v2::ResumeChange {})) => Ok(Change::Resume),
+        None => Err(ApiError::new(&INVALID_FIELD, "set exactly one of cancel, pause and resume")),
+    }
+}
