@@ -323,6 +323,7 @@ def main():
     # So that servers are stopped when this program is.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     BUILD.mkdir(parents=True, exist_ok=True)
+    our_command = minoots_command()
     begin = time.monotonic()
     skipped = []
 
@@ -333,7 +334,6 @@ def main():
     with tempfile.TemporaryDirectory(prefix="peers-", dir=arguments.dir) as parent:
         # Servers that run as another user must reach their folder.
         os.chmod(parent, 0o755)
-        our_command = minoots_command()
         ours = {}
         for number, peer in enumerate(p for p in PEERS if arguments.only in (None, p[0])):
             name, build, _, settings = peer
@@ -359,7 +359,7 @@ def main():
                 say("apscheduler has no call that creates many: no create_batch")
             show(name, ours, theirs)
     took_s = time.monotonic() - begin
-    say(f"peers: {took_s:.0f} s in all; {HERD} timers in the herd, {LATENESS_PER_S}/s for {LATENESS_S} s")
+    say(f"peers: {took_s:.0f} s after building minoots; {HERD} timers in the herd, {LATENESS_PER_S}/s for {LATENESS_S} s")
     for why in skipped:
         say(why)
 
