@@ -294,7 +294,7 @@ impl TimerInstance {
                         status.buffered = None;
                     } else {
                         expect(status.next.is_some_and(|n| n.nominal_ns == nominal_ns))?;
-                        status.occurrences += 1;
+                        status.occurrences = status.occurrences.saturating_add(1);
                         status.next = *next;
                     }
                 }
@@ -316,7 +316,7 @@ impl TimerInstance {
                 expect(is_open && status.buffered.is_none())?;
                 expect(status.next.is_some_and(|n| n.nominal_ns == occurrence.nominal_ns))?;
                 status.buffered = Some(*occurrence);
-                status.occurrences += 1;
+                status.occurrences = status.occurrences.saturating_add(1);
                 status.next = *next;
             }
             Event::Skipped { nominal_ns, count, next, .. } => {

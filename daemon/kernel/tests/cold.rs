@@ -163,6 +163,9 @@ proptest! {
             }
             horizon_max = horizon_max.max(cold.horizon());
             prop_assert_eq!(cold.last_sequence(), hot.last_sequence());
+            // Whoever carries out the actions of fires finds them in memory.
+            let open = |k: &Kernel| k.timers().filter(|t| is_open(t)).count();
+            prop_assert_eq!(open(&cold), open(&hot));
             for timer in cold.timers() {
                 prop_assert_eq!(strip(timer), strip(hot.timer(timer.id).expect("it is in the other")));
             }

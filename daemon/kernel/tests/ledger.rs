@@ -228,11 +228,9 @@ impl Follower {
                     self.decide(*nominal_ns, last_nominal_ns.unwrap_or(*nominal_ns), *count, *next);
                 }
             }
-            Event::Completed { next, .. } | Event::Failed { next, .. } => {
-                if next.is_some() {
-                    assert!(self.is_fixed_delay && self.cursor.is_none());
-                    self.expect_next(*next);
-                }
+            Event::Completed { next: Some(next), .. } | Event::Failed { next: Some(next), .. } => {
+                assert!(self.is_fixed_delay && self.cursor.is_none());
+                self.expect_next(Some(*next));
             }
             Event::Cancelled { .. } => {
                 self.cursor = None;
@@ -385,7 +383,9 @@ proptest! {
         after in proptest::collection::vec(step(true, 3), 0..30),
     ) {
         let log = play(&mut Kernel::new(), &steps, 0);
-        prop_assume!(!log.is_empty());
+        if log.is_empty() {
+            return Ok(());
+        }
         let mut events: Vec<EventRecord> = log.clone();
         for (from, to, ns, kind) in edits {
             // Events of other places and times, with numbers of their own.
