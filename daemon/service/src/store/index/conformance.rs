@@ -24,6 +24,11 @@ const MS: i64 = 1_000_000;
 pub(super) const SMALL: IndexOptions =
     IndexOptions { cache_bytes: 1 << 20, memtable_bytes: 16 << 10, open_files: 32 };
 
+/// A directory in memory where there is one: nothing here is about a loss of power, and waiting for a disk takes long.
+pub(super) fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// A timer whose definition is drawn from these bits.
@@ -160,7 +165,7 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let index = DiskIndex::open_with(dir.path(), SMALL).unwrap();
         // Before 1970, so that times change their sign on the way.
         let now_ns = -2_000 * MS;
@@ -323,7 +328,7 @@ impl Run {
             Ok(())
         });
         assert_eq!(applied.unwrap(), index.applied());
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let restored = DiskIndex::open_with(dir.path(), SMALL).unwrap();
         let (first, second) = dumped.split_at(dumped.len() / 2);
         restored.restore(0, first).unwrap();
@@ -360,7 +365,7 @@ fn pages(index: &dyn TimerIndex, mut query: TimerQuery) -> Vec<Arc<TimerInstance
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
     fn the_disk_index_answers_as_the_model(steps in proptest::collection::vec(step(), 1..300)) {
         let mut run = Run::new();

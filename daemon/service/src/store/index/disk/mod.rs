@@ -234,7 +234,7 @@ fn state(meta: Meta) -> State {
 fn open(directory: &Path, options: &IndexOptions) -> Result<Opened, Unusable> {
     let refused = |e| Unusable::Refused(StoreError::io("list", directory)(e));
     let is_new = fs::read_dir(directory).map_err(refused)?.next().is_none();
-    let engine = Engine::open(directory, options)?;
+    let engine = Engine::open(directory, options, is_new)?;
     if is_new {
         let mut batch = Batch::default();
         batch.insert(Space::Misc, &keys::META_KEY, &Meta::default().encode());

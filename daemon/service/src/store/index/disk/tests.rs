@@ -1,6 +1,7 @@
 //! What only an index on a disk can suffer: restarts, damage, other versions, a full disk.
 
 use super::super::super::StoreError;
+use super::super::conformance::scratch;
 use super::super::{StateCounts, TimerIndex, TimerQuery};
 use super::batch::Batch;
 use super::database::{Engine, Space};
@@ -68,7 +69,7 @@ fn all(count: u64) -> Vec<TimerId> {
 
 #[test]
 fn what_is_left_without_a_checkpoint_agrees_with_what_was_applied() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (index, kernel) = filled(dir.path(), 95);
     assert_eq!(index.applied(), kernel.last_sequence());
     drop(index);
@@ -79,7 +80,7 @@ fn what_is_left_without_a_checkpoint_agrees_with_what_was_applied() {
 
 #[test]
 fn two_commits_that_change_one_timer_are_taken_in_at_once() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (index, mut kernel) = filled(dir.path(), 3);
     let steps = [
         Change::Pause { reason: None },
@@ -108,7 +109,7 @@ fn two_commits_that_change_one_timer_are_taken_in_at_once() {
 
 #[test]
 fn the_floor_of_due_times_rises_with_what_is_gone_and_falls_with_what_comes() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (mut index, mut kernel) = filled(dir.path(), 40);
     let floor = |index: &DiskIndex| index.writer().state.meta.due_floor;
     let place = |n: u64| keys::due(DueKey::new(n as i64, 0, id(n)));
@@ -137,9 +138,9 @@ fn the_floor_of_due_times_rises_with_what_is_gone_and_falls_with_what_comes() {
 
 #[test]
 fn a_newer_format_is_refused_and_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     drop(filled(dir.path(), 3));
-    let engine = Engine::open(dir.path(), &IndexOptions::default()).unwrap();
+    let engine = Engine::open(dir.path(), &IndexOptions::default(), false).unwrap();
     let write = |format: u32| {
         let mut row = Meta { applied: 3, ..Meta::default() }.encode();
         row[..4].copy_from_slice(&format.to_be_bytes());
@@ -154,14 +155,14 @@ fn a_newer_format_is_refused_and_left_alone() {
         matches!(error, StoreError::NewerFormat { found, newest: FORMAT, .. } if found == FORMAT + 1),
         "{error}"
     );
-    let engine = Engine::open(dir.path(), &IndexOptions::default()).unwrap();
+    let engine = Engine::open(dir.path(), &IndexOptions::default(), false).unwrap();
     assert!(engine.view().get(Space::Timer, &keys::id(id(1))).unwrap().is_some());
 }
 
 #[test]
 fn what_cannot_be_used_is_made_again() {
     fn check(damage: impl FnOnce(&Path)) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let (index, mut kernel) = filled(dir.path(), 20);
         drop(index);
         damage(dir.path());
@@ -183,7 +184,7 @@ fn what_cannot_be_used_is_made_again() {
     });
     // No row that says what it holds, or one that says nothing.
     let overwrite = |dir: &Path, row: Option<&[u8]>| {
-        let engine = Engine::open(dir, &IndexOptions::default()).unwrap();
+        let engine = Engine::open(dir, &IndexOptions::default(), false).unwrap();
         let mut batch = Batch::default();
         match row {
             Some(row) => batch.insert(Space::Misc, &keys::META_KEY, row),
@@ -199,7 +200,7 @@ fn what_cannot_be_used_is_made_again() {
 
 #[test]
 fn a_value_that_makes_no_sense_is_an_error_that_says_what_to_do() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (index, _) = filled(dir.path(), 20);
     let damage = |space, key: &[u8], value: &[u8]| {
         let mut batch = Batch::default();
@@ -222,14 +223,17 @@ fn a_value_that_makes_no_sense_is_an_error_that_says_what_to_do() {
     check(2);
     damage(Space::State, &keys::id(id(3)), b"\x01?");
     check(3);
-    damage(Space::Due, b"short", b"");
     assert!(index.due(everything(), 100).is_err());
-    assert!(index.checkpoint().is_err());
+    (1..=20).for_each(|n| damage(Space::Timer, &keys::id(id(n)), &whole));
+    damage(Space::State, &keys::id(id(3)), b"");
+    damage(Space::Due, b"\xffshort", b"");
+    assert!(index.due(DueKey::start_of(20), 100).is_err());
+    assert_eq!(index.due(DueKey::start_of(4), 3).unwrap().len(), 3);
 }
 
 #[test]
 fn an_index_that_another_has_open_is_refused_and_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (index, _) = filled(dir.path(), 5);
     assert!(matches!(DiskIndex::open(dir.path()), Err(StoreError::Locked { .. })));
     assert_eq!(due(&index), all(5));
@@ -238,7 +242,7 @@ fn an_index_that_another_has_open_is_refused_and_left_alone() {
 /// Needs the right to mount a small tmpfs; without it the test says so and is skipped.
 #[test]
 fn a_full_disk_is_told_and_the_same_changes_are_taken_when_there_is_room() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let mount = |args: &[&str]| process::Command::new("mount").args(args).arg(dir.path()).output();
     if !mount(&["-t", "tmpfs", "-o", "size=16m", "tmpfs"]).is_ok_and(|o| o.status.success()) {
         println!("skipped: this user may not mount a tmpfs");
@@ -248,8 +252,10 @@ fn a_full_disk_is_told_and_the_same_changes_are_taken_when_there_is_room() {
     let (mut index, mut kernel) = filled(&path, 10);
     let ballast = dir.path().join("ballast");
     let mut number = 10;
-    for (kilobytes, is_forced) in [(13_000, false), (15_000, true)] {
-        std::fs::write(&ballast, vec![1; kilobytes << 10]).unwrap();
+    for is_forced in [false, true] {
+        let disk = rustix::fs::statvfs(dir.path()).unwrap();
+        let free = (disk.f_bavail * disk.f_frsize) as usize;
+        std::fs::write(&ballast, vec![1; free - (2 << 20)]).unwrap();
         let mut committed = Vec::new();
         let error = loop {
             number += 1;
