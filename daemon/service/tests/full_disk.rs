@@ -77,7 +77,7 @@ async fn a_full_disk_refuses_and_room_resumes() {
         println!("skipped: this user may not mount a tmpfs");
         return;
     };
-    let mut engine = start(disk.path(), 1);
+    let engine = start(disk.path(), 1);
     let ballast = disk.fill();
     let far = Span::from_secs(86_400);
     let (mut acknowledged, refusal) = create_until_refused(&engine, far).await;
@@ -87,9 +87,8 @@ async fn a_full_disk_refuses_and_room_resumes() {
     assert!(!engine.handle.status().await.unwrap().accepts_changes());
 
     // Even a restart works on the full disk, and finds exactly what was acknowledged.
-    engine.handle.shutdown();
-    engine.threads.join().unwrap();
-    engine = start(disk.path(), 2);
+    common::stop(engine);
+    let mut engine = start(disk.path(), 2);
     assert_eq!(engine.recoveries[0].last_sequence, acknowledged.len() as u64);
     assert_eq!(engine.recoveries[0].cut, None);
     let (more, refusal) = create_until_refused(&engine, far).await;

@@ -3,6 +3,8 @@
 //! The log is the truth. The index may lag behind it, and may lose its latest changes in a crash: it says how far it has
 //! come ([`TimerIndex::applied`]), and the engine replays the log from there. If it is lost it is made again.
 
+#[cfg(test)]
+mod conformance;
 mod disk;
 mod memory;
 

@@ -78,8 +78,9 @@ pub(super) enum Unusable {
 }
 
 impl Engine {
-    pub(super) fn open(directory: &Path, options: &IndexOptions) -> Result<Self, Unusable> {
-        let open = || -> fjall::Result<Self> {
+    /// Opens what is in a directory, or, if `is_new`, makes it.
+    pub(super) fn open(directory: &Path, options: &IndexOptions, is_new: bool) -> Result<Self, Unusable> {
+        let open = || -> fjall::Result<Option<Self>> {
             let database = Database::builder(directory)
                 .cache_size(options.cache_bytes)
                 .worker_threads(WORKERS)
@@ -87,16 +88,21 @@ impl Engine {
                 .max_cached_files(Some(options.open_files))
                 .journal_compression(CompressionType::None)
                 .open()?;
+            // One that is not there would be made, empty.
+            if !is_new && database.keyspace_count() != SPACES {
+                return Ok(None);
+            }
             let mut spaces = Vec::with_capacity(SPACES);
             for (space, name) in ALL {
                 spaces.push(database.keyspace(name, || tuned(space, options))?);
             }
             let directory = directory.to_path_buf();
-            Ok(Self { directory, database, spaces, memtable_bytes: options.memtable_bytes })
+            Ok(Some(Self { directory, database, spaces, memtable_bytes: options.memtable_bytes }))
         };
         // The engine takes some things for granted of its files that damage can break.
         match std::panic::catch_unwind(open) {
-            Ok(Ok(engine)) => Ok(engine),
+            Ok(Ok(Some(engine))) => Ok(engine),
+            Ok(Ok(None)) => Err(Unusable::Damaged("a part of it is missing".to_string())),
             Ok(Err(error)) => Err(sort_open_error(directory, error)),
             Err(_) => Err(Unusable::Damaged("the storage engine cannot make sense of it".to_string())),
         }

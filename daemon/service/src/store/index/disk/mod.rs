@@ -8,6 +8,8 @@ mod keys;
 mod meta;
 mod read;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod values;
 mod write;
 
@@ -138,9 +140,18 @@ impl DiskIndex {
         read(&engine.as_ref().ok_or_else(|| self.closed())?.view())
     }
 
-    /// Writes, whole or not at all, what `fill` puts together from what is there.
+    /// Writes, whole or not at all, what `fill` puts together from what is there, where there is room.
     fn write<T>(
         &self,
+        fill: impl FnOnce(&mut Pending<'_>, &View<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.write_where(Engine::check_room, fill)
+    }
+
+    /// The same after a check of one's own for so many bytes.
+    fn write_where<T>(
+        &self,
+        check_room: impl FnOnce(&Engine, usize) -> Result<(), StoreError>,
         fill: impl FnOnce(&mut Pending<'_>, &View<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut writer = self.writer();
@@ -164,7 +175,7 @@ impl DiskIndex {
         };
         if writer.batch.len() > 0 || state.meta != writer.state.meta {
             writer.batch.insert(Space::Misc, &keys::META_KEY, &state.meta.encode());
-            engine.check_room(writer.batch.bytes())?;
+            check_room(engine, writer.batch.bytes())?;
             engine.write(&mut writer.batch).inspect_err(|_| writer.is_broken = true)?;
             writer.unflushed_bytes += writer.batch.bytes() as u64;
         }
@@ -223,7 +234,7 @@ fn state(meta: Meta) -> State {
 fn open(directory: &Path, options: &IndexOptions) -> Result<Opened, Unusable> {
     let refused = |e| Unusable::Refused(StoreError::io("list", directory)(e));
     let is_new = fs::read_dir(directory).map_err(refused)?.next().is_none();
-    let engine = Engine::open(directory, options)?;
+    let engine = Engine::open(directory, options, is_new)?;
     if is_new {
         let mut batch = Batch::default();
         batch.insert(Space::Misc, &keys::META_KEY, &Meta::default().encode());
