@@ -139,6 +139,10 @@ struct StoredStatus<'a> {
     ended_ns: Option<i64>,
     #[serde(rename = "y", default, skip_serializing_if = "is_default")]
     reason: Option<Cow<'a, str>>,
+    #[serde(rename = "p", default, skip_serializing_if = "is_default")]
+    skip_before_ns: Option<i64>,
+    #[serde(rename = "m", default, skip_serializing_if = "is_default")]
+    latest_nominal_ns: Option<i64>,
 }
 
 /// [`LastFire`] as it is stored.
@@ -184,6 +188,8 @@ pub(super) fn put_state(out: &mut Vec<u8>, status: &TimerStatus) -> Result<(), S
         resolutions,
         ended_ns,
         reason,
+        skip_before_ns,
+        latest_nominal_ns,
     } = status;
     let stored = StoredStatus {
         state: *state,
@@ -200,6 +206,8 @@ pub(super) fn put_state(out: &mut Vec<u8>, status: &TimerStatus) -> Result<(), S
         resolutions: Cow::Borrowed(resolutions),
         ended_ns: *ended_ns,
         reason: reason.as_deref().map(Cow::Borrowed),
+        skip_before_ns: *skip_before_ns,
+        latest_nominal_ns: *latest_nominal_ns,
     };
     out.push(FORMAT);
     rmp_serde::encode::write_named(out, &stored).map_err(|e| e.to_string())
@@ -262,6 +270,8 @@ fn status(created_ns: i64, created_clock: ClockSource, value: &[u8]) -> Result<T
         resolutions: stored.resolutions.into_owned(),
         ended_ns: stored.ended_ns,
         reason: stored.reason.map(Cow::into_owned),
+        skip_before_ns: stored.skip_before_ns,
+        latest_nominal_ns: stored.latest_nominal_ns,
     })
 }
 
