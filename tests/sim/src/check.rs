@@ -10,7 +10,7 @@
 use minoots::store::TimerIndex;
 use minoots_kernel::recurrence::{IntervalMode, Recurrence};
 use minoots_kernel::{
-    Event, EventRecord, Kernel, NothingCold, ScheduleSpec, TimerDefinition, TimerId, TimerInstance,
+    Event, EventRecord, Kernel, NothingCold, Occurrence, ScheduleSpec, TimerDefinition, TimerId, TimerInstance,
 };
 use chronotick_core::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -219,6 +219,15 @@ impl Expected {
         Ok(())
     }
 
+    /// What a timer with a fixed delay waits for after something has ended: one delay from then. Its name is later where
+    /// that moment has been named before, since the clock was set back.
+    fn begin_delay(&mut self, at: Timestamp, next: Option<Occurrence>) -> Result<(), String> {
+        let expected = self.after(at.as_ns());
+        self.next_ns = next.map(|n| n.nominal_ns);
+        ensure(self.next_ns.is_some() == expected.is_some(), "a delay after the end while occurrences are left")?;
+        ensure(self.next_ns >= expected, "the delay counts from the end")
+    }
+
     fn follow(&mut self, event: &Event, at: Timestamp) -> Result<(), String> {
         match event {
             Event::Firing { firing, lateness_ns, is_extra, .. } => {
@@ -240,26 +249,27 @@ impl Expected {
                 ensure(*lateness_ns >= 0 || is_one_shot, "not before its time")?;
                 ensure(due_ns >= firing.nominal_ns || !is_one_shot || self.is_moved, "due from its nominal time on")
             }
-            Event::Buffered { occurrence, .. } => {
+            Event::Buffered { occurrence, next, .. } => {
                 ensure(self.buffered_ns.is_none(), "one occurrence waits")?;
                 self.decide(occurrence.nominal_ns, occurrence.nominal_ns, 1)?;
+                if self.is_fixed_delay() {
+                    self.next_ns = next.map(|n| n.nominal_ns);
+                }
                 self.buffered_ns = Some(occurrence.nominal_ns);
                 Ok(())
             }
-            Event::Skipped { nominal_ns, last_nominal_ns, count, .. } => {
+            Event::Skipped { nominal_ns, last_nominal_ns, count, next, .. } => {
                 if self.buffered_ns == Some(*nominal_ns) {
                     self.buffered_ns = None;
                     return ensure(*count == 1, "one occurrence waited");
                 }
-                self.decide(*nominal_ns, last_nominal_ns.unwrap_or(*nominal_ns), *count)
+                self.decide(*nominal_ns, last_nominal_ns.unwrap_or(*nominal_ns), *count)?;
+                if self.is_fixed_delay() { self.begin_delay(at, *next) } else { Ok(()) }
             }
             Event::Completed { next, .. } | Event::Failed { next, .. } => {
-                if self.is_fixed_delay() && !self.is_cancelled && self.next_ns.is_none() {
-                    self.next_ns = next.map(|n| n.nominal_ns);
-                    let expected = self.after(at.as_ns());
-                    ensure(self.next_ns.is_none() || self.next_ns == expected, "the delay counts from the end")?;
-                }
-                Ok(())
+                let is_last = self.next_ns.is_none() && !self.is_cancelled && self.buffered_ns.is_none();
+                let waits = self.is_fixed_delay() && is_last && next.is_some();
+                if waits { self.begin_delay(at, *next) } else { Ok(()) }
             }
             Event::Resolved { next, .. } => {
                 if let Some(next) = next {

@@ -363,12 +363,20 @@ impl DiskFile for SimFile {
         let mut state = self.disk.state();
         let takes = state.sync_takes;
         state.clock.pass(takes);
-        state.change()?;
-        if state.sabotage != Sabotage::NoSync {
-            let content = state.content(self.number);
-            content.durable.clone_from(&content.now);
+        let is_broken = state.is_broken;
+        let outcome = state.change();
+        if state.sabotage == Sabotage::NoSync {
+            return outcome;
+        }
+        let content = state.content(self.number);
+        if outcome.is_ok() {
+            let changes = std::mem::take(&mut content.changes);
+            changes.iter().for_each(|change| Content::apply(&mut content.durable, change));
+        } else if is_broken {
+            // As Linux does: what could not be written counts as written, so no later sync tries it again, and
+            // programs go on reading what is not on the disk.
             content.changes.clear();
         }
-        Ok(())
+        outcome
     }
 }

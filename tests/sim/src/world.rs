@@ -134,8 +134,15 @@ impl World {
         self.look()
     }
 
-    /// Starts the program on what is there.
+    /// Starts the program on what is there; again, if the machine stops meanwhile.
     fn start(&mut self) -> Result<(), String> {
+        match self.start_once() {
+            Err(_) if self.disk.has_stopped() => self.crash(),
+            outcome => outcome,
+        }
+    }
+
+    fn start_once(&mut self) -> Result<(), String> {
         let disk = Arc::new(self.disk.clone());
         let data = Path::new("/data");
         let log = SegmentLog::open_on(disk.clone(), data, 0, LOG).map_err(|e| e.to_string())?;

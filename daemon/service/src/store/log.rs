@@ -49,6 +49,27 @@ pub struct SegmentLog {
     _lock: Option<DirectoryLock>,
 }
 
+/// The batch that a recovery has read last.
+struct LastBatch {
+    /// The sequence of its first event; 0 for none.
+    number: u64,
+    /// Where it starts.
+    offset: u64,
+    records: Vec<EventRecord>,
+}
+
+impl LastBatch {
+    fn hand_out(
+        &mut self,
+        path: &Path,
+        each: &mut dyn FnMut(EventRecord) -> Result<(), String>,
+    ) -> Result<(), StoreError> {
+        self.records
+            .drain(..)
+            .try_for_each(|record| each(record).map_err(|why| StoreError::damaged(path, self.offset, why)))
+    }
+}
+
 /// The segment that is written to.
 #[derive(Debug)]
 struct Tail {
@@ -113,7 +134,10 @@ impl SegmentLog {
         Ok(segments)
     }
 
-    /// Replays one segment and returns where its sound part ends, what was cut off, and its length.
+    /// Replays one segment and returns where its sound part ends, and what was cut off.
+    ///
+    /// The last batch of the newest segment is written and synced once more before anybody hears of it: its sync may have
+    /// failed, and the system then shows what is not on the disk, and does not try again by itself.
     fn recover_segment(
         &mut self,
         path: &Path,
@@ -130,16 +154,21 @@ impl SegmentLog {
             ));
         }
         self.index.add_segment(path.to_path_buf(), first);
-        loop {
+        let mut last_batch = LastBatch { number: 0, offset: scan.offset(), records: Vec::new() };
+        let (end, cut) = loop {
             let at = scan.offset();
             let unsound = match scan.step()? {
-                Step::Record(record) => {
+                Step::Record(record, batch) => {
                     let sequence = record.sequence;
                     if sequence != self.last_sequence + 1 {
                         let why = format!("event {sequence} follows event {}", self.last_sequence);
                         return Err(StoreError::damaged(path, at, why));
                     }
-                    each(record).map_err(|why| StoreError::damaged(path, at, why))?;
+                    if batch != last_batch.number {
+                        last_batch.hand_out(path, each)?;
+                        last_batch = LastBatch { number: batch, offset: at, records: Vec::new() };
+                    }
+                    last_batch.records.push(record);
                     self.last_sequence = sequence;
                     self.index.add_batch(sequence, at, sequence);
                     continue;
@@ -150,7 +179,7 @@ impl SegmentLog {
             let rest = scan.rest()?;
             let written = rest.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
             if written == 0 {
-                return Ok((at, None));
+                break (at, None);
             }
             let why = unsound.unwrap_or("a record is blank, but more follows");
             if !is_last {
@@ -164,8 +193,28 @@ impl SegmentLog {
                     format!("{why}, and a later batch is at byte {later}"),
                 ));
             }
-            return Ok((at, Some(Cut { path: path.to_path_buf(), offset: at, bytes: written as u64 })));
+            break (at, Some(Cut { path: path.to_path_buf(), offset: at, bytes: written as u64 }));
+        };
+        if is_last {
+            self.write_again(path, last_batch.offset, end).map_err(StoreError::io("write again", path))?;
         }
+        last_batch.hand_out(path, each)?;
+        Ok((end, cut))
+    }
+
+    /// Writes a range of a file once more as it stands, and syncs it.
+    fn write_again(&self, path: &Path, from: u64, to: u64) -> io::Result<()> {
+        let file = self.disk.open(path, false)?;
+        let mut bytes = vec![0; (to - from) as usize];
+        let mut read = 0;
+        while read < bytes.len() {
+            match file.read_at(&mut bytes[read..], from + read as u64)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => read += count,
+            }
+        }
+        file.write_at(&bytes, from)?;
+        file.sync()
     }
 
     /// Makes the segment that starts with the next event. Its name appears only when its header is durable.
@@ -292,6 +341,8 @@ impl EventLog for SegmentLog {
         after: u64,
         each: &mut dyn FnMut(EventRecord) -> Result<(), String>,
     ) -> Result<Recovery, StoreError> {
+        // A name may have come without its sync too.
+        self.disk.sync_directory(&self.directory).map_err(StoreError::io("sync", &self.directory))?;
         let segments = self.segments()?;
         // The segments that hold no event after that one are only named; the one that has the next is read.
         let needed = segments.partition_point(|(first, _)| *first <= after + 1).saturating_sub(1);

@@ -124,12 +124,12 @@ impl LogReader for Index {
             scan.seek(offset)?;
             while found.len() < limit && next <= last {
                 match scan.step()? {
-                    Step::Record(record) if record.sequence < next => {}
-                    Step::Record(record) if record.sequence == next => {
+                    Step::Record(record, _) if record.sequence < next => {}
+                    Step::Record(record, _) if record.sequence == next => {
                         next += 1;
                         found.push(record);
                     }
-                    Step::Record(record) => {
+                    Step::Record(record, _) => {
                         let why = format!("event {} follows event {}", record.sequence, next - 1);
                         return Err(StoreError::damaged(&path, scan.offset(), why));
                     }

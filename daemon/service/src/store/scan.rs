@@ -10,8 +10,8 @@ use std::path::Path;
 /// What stands at the place of a scan.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// A sound event.
-    Record(EventRecord),
+    /// A sound event, and the first sequence of the batch that it was written in.
+    Record(EventRecord, u64),
     /// The end of the file, or bytes that were reserved and never written.
     End,
     /// Neither; the text says what.
@@ -99,8 +99,9 @@ impl<'a> Scan<'a> {
         // Its checksum is right, so a payload that cannot be read was written so: no crash tore it.
         let record = format::decode_payload(&self.frame[FRAME_BYTES..])
             .map_err(|why| StoreError::damaged(self.path, self.offset, why))?;
+        let batch = format::u64_at(&self.frame, 8);
         self.offset += self.frame.len() as u64;
-        Ok(Step::Record(record))
+        Ok(Step::Record(record, batch))
     }
 
     /// Everything from the place of the scan to the end of the file.
