@@ -7,12 +7,13 @@
 //! - Nothing fires before its time but by hand.
 //! - The state that the program shows is the fold of all events.
 
+use chronotick_core::Timestamp;
 use minoots::store::TimerIndex;
 use minoots_kernel::recurrence::{IntervalMode, Recurrence};
 use minoots_kernel::{
-    Event, EventRecord, Kernel, NothingCold, Occurrence, ScheduleSpec, TimerDefinition, TimerId, TimerInstance,
+    Event, EventRecord, Kernel, NothingCold, Occurrence, ScheduleSpec, TimerDefinition, TimerId,
+    TimerInstance,
 };
-use chronotick_core::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -89,7 +90,8 @@ impl Checker {
                 self.last_sequence()
             ));
         }
-        for record in found.iter().filter(|r| r.sequence > self.last_sequence()).cloned().collect::<Vec<_>>() {
+        for record in found.iter().filter(|r| r.sequence > self.last_sequence()).cloned().collect::<Vec<_>>()
+        {
             self.note(record)?;
         }
         Ok(())
@@ -224,7 +226,10 @@ impl Expected {
     fn begin_delay(&mut self, at: Timestamp, next: Option<Occurrence>) -> Result<(), String> {
         let expected = self.after(at.as_ns());
         self.next_ns = next.map(|n| n.nominal_ns);
-        ensure(self.next_ns.is_some() == expected.is_some(), "a delay after the end while occurrences are left")?;
+        ensure(
+            self.next_ns.is_some() == expected.is_some(),
+            "a delay after the end while occurrences are left",
+        )?;
         ensure(self.next_ns >= expected, "the delay counts from the end")
     }
 
@@ -247,7 +252,10 @@ impl Expected {
                 let is_one_shot = self.recurrence.is_none();
                 // A one-shot may be fired by hand ahead of its time.
                 ensure(*lateness_ns >= 0 || is_one_shot, "not before its time")?;
-                ensure(due_ns >= firing.nominal_ns || !is_one_shot || self.is_moved, "due from its nominal time on")
+                ensure(
+                    due_ns >= firing.nominal_ns || !is_one_shot || self.is_moved,
+                    "due from its nominal time on",
+                )
             }
             Event::Buffered { occurrence, next, .. } => {
                 ensure(self.buffered_ns.is_none(), "one occurrence waits")?;

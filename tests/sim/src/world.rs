@@ -118,7 +118,8 @@ impl World {
             }
             81..84 => {
                 // Full, or soon so; or there is room again.
-                let room = if self.random.bool() { ROOM } else { self.disk.used() + self.random.u64(0..2000) };
+                let room =
+                    if self.random.bool() { ROOM } else { self.disk.used() + self.random.u64(0..2000) };
                 self.disk.set_capacity(room);
             }
             84..85 => self.disk.set_broken(true),
@@ -392,8 +393,8 @@ impl World {
             }),
         };
         let is_recurring = schedule.is_recurring();
-        let upstream = (random.u8(0..6) == 0 && !self.ids.is_empty())
-            .then(|| self.ids[random.usize(0..self.ids.len())]);
+        let upstream =
+            (random.u8(0..6) == 0 && !self.ids.is_empty()).then(|| self.ids[random.usize(0..self.ids.len())]);
         let on = [UpstreamOn::Fired, UpstreamOn::Completed, UpstreamOn::Failed, UpstreamOn::Ended];
         let misfire = [
             None,

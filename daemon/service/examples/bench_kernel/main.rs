@@ -5,14 +5,17 @@
 //! printed. `--dir DIR` chooses the disk (default: the temporary directory).
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod floor;
+mod scale;
+
 use chronotick::os_clock::{boottime, realtime};
 use chronotick_core::{Span, Timestamp};
+use floor::Floor;
 use minoots::clock::{KernelClock, ManualClock, OsClock};
-use minoots::engine::{Engine, EngineConfig, EngineHandle, FireOrder, Started};
-use minoots::store::LogOptions;
-use minoots_kernel::{ActionSpec, ScheduleSpec, TenantId, TimerDefinition, TimerId};
+use minoots::engine::{Engine, EngineConfig, EngineHandle, FireOrder, Retention, Started};
+use minoots::store::{LogOptions, embedded};
+use minoots_kernel::{ActionSpec, ScheduleSpec, TimerDefinition, TimerId};
 use std::num::NonZeroU64;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,11 +30,15 @@ const BATCH_CREATES: usize = 20_000;
 const SINGLE_CREATES: usize = 500;
 /// Timers in one round of `kernel.fire`.
 const FIRES: usize = 20_000;
-/// Timers of the lateness figures, and how many wait in the background.
-const LATE_TIMERS: usize = 20_000;
-const PENDING: usize = 100_000;
+/// How many timers wait in the background of the lateness figures.
+const PENDING: usize = 1_000_000;
+/// Fires in a second of the lateness figures.
+const LATE_RATE: usize = 1_000;
 /// The lateness of engine and bare thread is measured in turns of a second, so many each.
-const TURNS: usize = 10;
+const LATE_TURNS: usize = 60;
+/// Timers that are due at the same instant.
+const HERD: usize = 100_000;
+const HERD_ROUNDS: usize = 5;
 
 struct Figure {
     name: &'static str,
@@ -64,22 +71,21 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn percentile(sorted: &[i64], percent: usize) -> f64 {
-    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)] as f64
+fn percentile(sorted: &[i64], per_mille: usize) -> f64 {
+    sorted[(sorted.len() * per_mille / 1000).min(sorted.len() - 1)] as f64
 }
 
-fn start(dir: &Path, clock: impl KernelClock + 'static) -> Started {
+fn start(dir: &Path, clock: impl KernelClock + Clone + 'static) -> Started {
     let next = AtomicU64::new(1);
     let ids = Arc::new(move || TimerId::from_u128(u128::from(next.fetch_add(1, Ordering::Relaxed))));
-    let config =
-        EngineConfig { data_dir: dir.to_path_buf(), clock: Box::new(clock), ids, log: LogOptions::default() };
-    Engine::start(config).unwrap()
+    let stores = embedded::open(dir, 1, LogOptions::default()).unwrap();
+    let clock = Box::new(move || Box::new(clock.clone()) as Box<dyn KernelClock>);
+    Engine::start(EngineConfig { stores, clock, ids, retention: Retention::default() }).unwrap()
 }
 
 /// A timer as users make them: one webhook, one label.
 fn definition(schedule: ScheduleSpec) -> TimerDefinition {
     TimerDefinition {
-        tenant: TenantId::default(),
         name: "order-1234-reminder".to_string(),
         schedule,
         actions: vec![ActionSpec {
@@ -88,8 +94,7 @@ fn definition(schedule: ScheduleSpec) -> TimerDefinition {
             parameters_json: r#"{"url":"http://127.0.0.1:8080/hook"}"#.to_string(),
         }],
         labels: [("team".to_string(), "orders".to_string())].into(),
-        metadata_json: None,
-        idempotency_key: None,
+        ..TimerDefinition::default()
     }
 }
 
@@ -104,33 +109,11 @@ fn rate(operations: usize, work: impl FnOnce()) -> f64 {
     operations as f64 / (boottime() - begin).as_secs_f64()
 }
 
-/// Writes of `bytes` to a file with reserved space, each with its own sync.
-struct Floor {
-    file: std::fs::File,
-    at: u64,
-}
-
-impl Floor {
-    fn new(dir: &Path) -> Self {
-        let file = std::fs::File::create(dir.join("floor")).unwrap();
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 256 << 20).unwrap();
-        Self { file, at: 0 }
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if self.at + bytes.len() as u64 > 256 << 20 {
-            self.at = 0;
-        }
-        self.file.write_all_at(bytes, self.at).unwrap();
-        self.at += bytes.len() as u64;
-        self.file.sync_data().unwrap();
-    }
-}
-
 /// How many bytes the log has grown by, without its reserved space.
 fn log_bytes(dir: &Path) -> usize {
-    let segments = std::fs::read_dir(dir.join("log")).unwrap();
-    segments.map(|s| std::fs::read(s.unwrap().path()).unwrap()).map(|b| used(&b)).sum()
+    let files = std::fs::read_dir(dir.join("log")).unwrap().map(|s| s.unwrap().path());
+    let segments = files.filter(|path| path.extension().is_some_and(|e| e == "segment"));
+    segments.map(|path| used(&std::fs::read(path).unwrap())).sum()
 }
 
 fn used(bytes: &[u8]) -> usize {
@@ -157,15 +140,13 @@ fn event_bytes(dir: &Path, runtime: &Runtime) -> (usize, usize) {
 
 fn stop(engine: Started) {
     engine.handle.shutdown();
-    engine.thread.join().unwrap();
+    engine.threads.join().unwrap();
 }
 
 fn create_figures(dir: &Path, runtime: &Runtime, bytes: usize) -> [Figure; 2] {
     let engine = start(&dir.join("create"), OsClock);
     let mut floor = Floor::new(dir);
-    // What the engine gathers in a round when this many batches are waiting.
-    let gathered = 1024_usize.next_multiple_of(BATCH);
-    let (one, many) = (vec![0x55; bytes], vec![0x55; bytes * gathered]);
+    let (one, many) = (vec![0x55; bytes], vec![0x55; bytes * BATCH]);
     let mut single = Vec::new();
     let mut batch = Vec::new();
     for _ in 0..ROUNDS {
@@ -179,15 +160,15 @@ fn create_figures(dir: &Path, runtime: &Runtime, bytes: usize) -> [Figure; 2] {
         let bare = rate(SINGLE_CREATES, || (0..SINGLE_CREATES).for_each(|_| floor.write(&one)));
         single.push((subject, bare));
         let subject = rate(BATCH_CREATES, || runtime.block_on(create_in_flight(&engine.handle)));
-        let writes = BATCH_CREATES / gathered;
-        let bare = rate(writes * gathered, || (0..writes).for_each(|_| floor.write(&many)));
+        let writes = BATCH_CREATES / BATCH;
+        let bare = rate(BATCH_CREATES, || (0..writes).for_each(|_| floor.write(&many)));
         batch.push((subject, bare));
     }
     stop(engine);
-    let baseline = "write+fdatasync";
+    let (by_one, by_100) = ("bare log by 1", "bare log by 100");
     [
-        Figure { name: "kernel.create.single", unit: "timers/s", baseline, rounds: single },
-        Figure { name: "kernel.create.batch", unit: "timers/s", baseline, rounds: batch },
+        Figure { name: "kernel.create.single", unit: "timers/s", baseline: by_one, rounds: single },
+        Figure { name: "kernel.create.batch", unit: "timers/s", baseline: by_100, rounds: batch },
     ]
 }
 
@@ -215,9 +196,7 @@ fn fire_figure(dir: &Path, runtime: &Runtime, bytes: usize) -> Figure {
     let clock = ManualClock::new(now);
     let mut engine = start(&dir.join("fire"), clock.clone());
     let mut floor = Floor::new(dir);
-    // What the engine fires in a round: a limit's worth before the requests, and as many after them.
-    let at_once = 2048;
-    let many = vec![0x55; bytes * at_once];
+    let many = vec![0x55; bytes * BATCH];
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         now += Span::from_secs(10);
@@ -234,12 +213,43 @@ fn fire_figure(dir: &Path, runtime: &Runtime, bytes: usize) -> Figure {
                 fired += engine.fires.blocking_recv().unwrap().len();
             }
         });
-        let writes = FIRES / at_once;
-        let bare = rate(writes * at_once, || (0..writes).for_each(|_| floor.write(&many)));
+        let writes = FIRES / BATCH;
+        let bare = rate(FIRES, || (0..writes).for_each(|_| floor.write(&many)));
         rounds.push((subject, bare));
     }
     stop(engine);
-    Figure { name: "kernel.fire", unit: "fires/s", baseline: "write+fdatasync", rounds }
+    Figure { name: "kernel.fire", unit: "fires/s", baseline: "bare log by 100", rounds }
+}
+
+/// How long after its due time the last of a herd is handed over.
+fn herd_figure(dir: &Path, runtime: &Runtime, bytes: usize) -> Figure {
+    let mut engine = start(&dir.join("herd"), OsClock);
+    let mut floor = Floor::new(dir);
+    let many = vec![0x55; bytes * BATCH];
+    let mut rounds = Vec::new();
+    for _ in 0..HERD_ROUNDS {
+        let due = realtime() + Span::from_secs(4);
+        create_all(&engine, runtime, (0..HERD).map(|_| due));
+        let mut fired = 0;
+        while fired < HERD {
+            fired += engine.fires.blocking_recv().unwrap().len();
+        }
+        let last_ms = (realtime() - due).as_ns() as f64 / 1e6;
+        let begin = boottime();
+        (0..HERD / BATCH).for_each(|_| floor.write(&many));
+        rounds.push((last_ms, (boottime() - begin).as_ns() as f64 / 1e6));
+    }
+    stop(engine);
+    Figure { name: "kernel.herd", unit: "ms", baseline: "bare log by 100", rounds }
+}
+
+fn create_all(engine: &Started, runtime: &Runtime, dues: impl Iterator<Item = Timestamp>) {
+    let timers: Vec<_> = dues.map(|d| definition(ScheduleSpec::AtNs(d.as_ns()))).collect();
+    for chunk in timers.chunks(1000) {
+        for answer in runtime.block_on(engine.handle.create_many(chunk.to_vec())).unwrap() {
+            answer.unwrap();
+        }
+    }
 }
 
 /// Lateness of the engine's fires, of their handing over, and of a thread that only sleeps to such deadlines.
@@ -248,57 +258,57 @@ fn lateness_figures(dir: &Path, runtime: &Runtime) -> Vec<Figure> {
     for _ in 0..PENDING / 1000 {
         runtime.block_on(engine.handle.create_many(vec![far(); 1000])).unwrap();
     }
-    let begin = realtime() + Span::from_secs(1);
-    let per_turn = LATE_TIMERS / TURNS;
+    lateness_of(&mut engine, runtime, "kernel", LATE_TURNS)
+}
+
+/// The same on an engine that is there.
+fn lateness_of(engine: &mut Started, runtime: &Runtime, prefix: &str, turns: usize) -> Vec<Figure> {
+    let count = turns * LATE_RATE;
+    let begin = realtime() + Span::from_secs(5);
     // Even seconds are the engine's, odd seconds the bare thread's.
     let deadlines = |first_second: i64| {
         let mut state = 0x2545_F491_4F6C_DD1D_u64;
-        let mut all: Vec<_> = (0..LATE_TIMERS)
+        let mut all: Vec<_> = (0..count)
             .map(|i| {
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
                 let within_ns = (state % 990_000_000) as i64;
-                begin + Span::from_secs(first_second + 2 * (i / per_turn) as i64) + Span::from_ns(within_ns)
+                begin + Span::from_secs(first_second + 2 * (i / LATE_RATE) as i64) + Span::from_ns(within_ns)
             })
             .collect();
         all.sort_unstable();
         all
     };
-    let timers: Vec<_> = deadlines(0).iter().map(|d| definition(ScheduleSpec::AtNs(d.as_ns()))).collect();
-    for chunk in timers.chunks(1000) {
-        for answer in runtime.block_on(engine.handle.create_many(chunk.to_vec())).unwrap() {
-            answer.unwrap();
-        }
-    }
+    create_all(engine, runtime, deadlines(0).into_iter());
     let bare_deadlines = deadlines(1);
     let bare = std::thread::spawn(move || {
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         bare_deadlines.into_iter().map(sleep_until).collect::<Vec<i64>>()
     });
-    let mut decided = Vec::with_capacity(LATE_TIMERS);
-    let mut handed = Vec::with_capacity(LATE_TIMERS);
-    while decided.len() < LATE_TIMERS {
+    let mut decided = Vec::with_capacity(count);
+    let mut handed = Vec::with_capacity(count);
+    while decided.len() < count {
         let orders: Vec<FireOrder> = engine.fires.blocking_recv().unwrap();
         let now_ns = realtime().as_ns();
-        decided.extend(orders.iter().filter_map(|o| o.timer.lateness_ns));
-        handed.extend(orders.iter().map(|o| now_ns - o.timer.due_ns));
+        decided.extend(orders.iter().filter_map(|o| o.timer.status.last.as_ref()).map(|l| l.lateness_ns()));
+        handed.extend(orders.iter().map(|o| now_ns - o.firing.nominal_ns));
     }
     let mut bare = bare.join().unwrap();
-    stop(engine);
     decided.sort_unstable();
     handed.sort_unstable();
     bare.sort_unstable();
-    let figure = |name, values: &[i64], percent| {
-        let rounds = vec![(percentile(values, percent) / 1e3, percentile(&bare, percent) / 1e3)];
-        Figure { name, unit: "us", baseline: "bare_thread", rounds }
+    let figure = |name: String, values: &[i64], per_mille| {
+        let rounds = vec![(percentile(values, per_mille) / 1e3, percentile(&bare, per_mille) / 1e3)];
+        Figure { name: name.leak(), unit: "us", baseline: "bare thread", rounds }
     };
-    vec![
-        figure("kernel.lateness.p50", &decided, 50),
-        figure("kernel.lateness.p99", &decided, 99),
-        figure("kernel.handover.p50", &handed, 50),
-        figure("kernel.handover.p99", &handed, 99),
-    ]
+    let mut figures = Vec::new();
+    for (what, values) in [("lateness", &decided), ("handover", &handed)] {
+        for (name, per_mille) in [("p50", 500), ("p99", 990), ("p999", 999)] {
+            figures.push(figure(format!("{prefix}.{what}.{name}"), values, per_mille));
+        }
+    }
+    figures
 }
 
 /// Sleeps to a deadline and returns how late it woke, in nanoseconds.
@@ -314,22 +324,34 @@ fn sleep_until(deadline: Timestamp) -> i64 {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let json = arguments.iter().any(|a| a == "--json");
-    let parent = arguments
-        .iter()
-        .position(|a| a == "--dir")
-        .and_then(|at| arguments.get(at + 1))
-        .map_or_else(std::env::temp_dir, PathBuf::from);
+    let value_of = |flag: &str| {
+        let at = arguments.iter().position(|a| a == flag)?;
+        arguments.get(at + 1).cloned()
+    };
+    let parent = value_of("--dir").map_or_else(std::env::temp_dir, PathBuf::from);
+    if let Some(directory) = value_of("--cold-start") {
+        return scale::cold_start(Path::new(&directory));
+    }
     let dir = tempfile::tempdir_in(parent).unwrap();
     let runtime = Runtime::new().unwrap();
+    if !json {
+        println!("{:<24} {:>12} {:<9} {:>12} {:<18} {:>7}", "figure", "value", "unit", "floor", "", "ratio");
+    }
+    if let Some(scale) = value_of("--scale") {
+        for figure in scale::figures(dir.path(), &runtime, &scale) {
+            figure.print(json);
+        }
+        return;
+    }
     let (create_bytes, fire_bytes) = event_bytes(&dir.path().join("size"), &runtime);
     if !json {
         println!("a create takes {create_bytes} bytes of log, a fire {fire_bytes}");
-        println!("{:<24} {:>12} {:<9} {:>12} {:<18} {:>7}", "figure", "value", "unit", "floor", "", "ratio");
     }
     for figure in create_figures(dir.path(), &runtime, create_bytes) {
         figure.print(json);
     }
     fire_figure(dir.path(), &runtime, fire_bytes).print(json);
+    herd_figure(dir.path(), &runtime, fire_bytes).print(json);
     for figure in lateness_figures(dir.path(), &runtime) {
         figure.print(json);
     }
