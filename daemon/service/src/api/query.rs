@@ -75,7 +75,10 @@ pub(super) fn list_query(query: &RawQuery) -> Result<TimerQuery, ApiError> {
                 })?);
             }
             _ => {
-                return Err(unknown_parameter(&name, "state, label, tag, due_from, due_until, limit, cursor"));
+                return Err(unknown_parameter(
+                    &name,
+                    "state, label, tag, due_from, due_until, limit, cursor",
+                ));
             }
         }
     }

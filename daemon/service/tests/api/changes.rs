@@ -50,7 +50,8 @@ async fn each_verb_changes_the_timer_and_answers_with_it() {
     let fired = verb(&timer, "fire", json!({})).await;
     assert_eq!((&fired["fires"], &fired["occurrences"]), (&json!(1), &json!(0)), "beside its schedule");
     let firing_id = fired["last_fire"]["firing_id"].as_str().unwrap();
-    let answered = verb(&timer, "acknowledge", json!({"firing_id": firing_id, "by": "me", "note": "on it"})).await;
+    let answered =
+        verb(&timer, "acknowledge", json!({"firing_id": firing_id, "by": "me", "note": "on it"})).await;
     assert_eq!(answered["last_fire"]["acknowledged_at"], "2027-01-15T08:00:00.000000000Z");
     let again = verb(&timer, "acknowledge", json!({"firing_id": firing_id})).await;
     assert_eq!(again["version"], service.get(&path(&timer)).await.json()["version"], "the first one stands");
@@ -84,7 +85,13 @@ async fn what_a_verb_cannot_do_is_refused() {
         ("resume", json!({}), 409, "wrong_state", "scheduled, so it cannot be resumed"),
         ("fire", json!({"at": "x"}), 400, "unknown_field", "`at`"),
         ("reschedule", json!({}), 400, "invalid_field", "exactly one of at"),
-        ("reschedule", json!({"at": "2030-01-01T00:00:00Z", "after": "1s"}), 400, "invalid_field", "exactly one"),
+        (
+            "reschedule",
+            json!({"at": "2030-01-01T00:00:00Z", "after": "1s"}),
+            400,
+            "invalid_field",
+            "exactly one",
+        ),
         ("reschedule", json!({"at": "soon"}), 400, "invalid_time", "RFC 3339"),
         ("reschedule", json!({"at": "2001-01-01T00:00:00Z"}), 400, "time_in_past", "passed"),
         ("reschedule", json!({"after": "-1s"}), 400, "invalid_duration", "negative"),
@@ -98,11 +105,21 @@ async fn what_a_verb_cannot_do_is_refused() {
         ("explode", json!({}), 404, "route_not_found", "explode"),
     ];
     for (verb, body, status, code, detail) in table {
-        check_problem(&service.post_to(&format!("{}/{verb}", path(&timer)), body).await, status, code, detail);
+        check_problem(
+            &service.post_to(&format!("{}/{verb}", path(&timer)), body).await,
+            status,
+            code,
+            detail,
+        );
     }
     let absent = "/v1/timers/01890000-0000-7000-8000-000000000000";
     for verb in ["cancel", "pause", "resume", "fire"] {
-        check_problem(&service.post_to(&format!("{absent}/{verb}"), json!({})).await, 404, "timer_not_found", "0189");
+        check_problem(
+            &service.post_to(&format!("{absent}/{verb}"), json!({})).await,
+            404,
+            "timer_not_found",
+            "0189",
+        );
         let get = service.get(&format!("{}/{verb}", path(&timer))).await;
         check_problem(&get, 405, "method_not_allowed", verb);
         let with_parameter = service.post_to(&format!("{}/{verb}?force=1", path(&timer)), json!({})).await;
@@ -176,7 +193,8 @@ async fn a_batch_of_creates_is_answered_one_by_one() {
             ]}),
         )
         .await;
-    let want = ["scheduled", "invalid_schedule", "invalid_field", "scheduled", "invalid_timer", "unknown_field"];
+    let want =
+        ["scheduled", "invalid_schedule", "invalid_field", "scheduled", "invalid_timer", "unknown_field"];
     assert_eq!(outcomes(&answer), want);
     assert_eq!(answer.json()["results"][0]["replayed"], false);
     let again = json!({"timers": [{"name": "a", "after": "1h", "idempotency_key": "k"}]});
@@ -212,19 +230,22 @@ async fn many_timers_are_changed_by_name_or_by_what_they_are() {
     let mut ids = Vec::new();
     for i in 0..6 {
         let tag = if i % 2 == 0 { "even" } else { "odd" };
-        let timer = service.create(json!({"name": "n", "after": "1h", "tags": [tag], "labels": {"i": i.to_string()}}));
+        let timer = service
+            .create(json!({"name": "n", "after": "1h", "tags": [tag], "labels": {"i": i.to_string()}}));
         ids.push(timer.await["id"].clone());
     }
-    let change = async |verb: &str, body: Value| {
-        service.post_to(&format!("/v1/timers/batch/{verb}"), body).await
-    };
+    let change =
+        async |verb: &str, body: Value| service.post_to(&format!("/v1/timers/batch/{verb}"), body).await;
     let paused = change("pause", json!({"ids": [ids[0], "x", ids[1], ids[0]], "reason": "lunch"})).await;
     assert_eq!(outcomes(&paused), ["paused", "timer_not_found", "paused", "wrong_state"]);
     assert_eq!(paused.json()["results"][0]["timer"]["pause_reason"], "lunch");
     assert_eq!(change("resume", json!({"filter": {"state": "paused"}})).await.json(), json!({"changed": 2}));
     assert_eq!(change("pause", json!({"filter": {"tags": ["even"]}})).await.json(), json!({"changed": 3}));
     assert_eq!(outcomes(&change("resume", json!({"ids": [ids[2]]})).await), ["scheduled"]);
-    assert_eq!(change("cancel", json!({"filter": {"labels": {"i": "5"}}})).await.json(), json!({"changed": 1}));
+    assert_eq!(
+        change("cancel", json!({"filter": {"labels": {"i": "5"}}})).await.json(),
+        json!({"changed": 1})
+    );
     let past = json!({"filter": {"due_until": "2020-01-01T00:00:00Z"}});
     assert_eq!(change("cancel", past).await.json(), json!({"changed": 0}));
     let future = json!({"filter": {"due_from": "2020-01-01T00:00:00Z", "tags": ["odd"]}, "reason": "over"});
@@ -248,7 +269,8 @@ async fn many_timers_are_changed_by_name_or_by_what_they_are() {
     for (verb, body, code, detail) in table {
         check_problem(&change(verb, body).await, 400, code, detail);
     }
-    let conditional = service.post_if_match("/v1/timers/batch/cancel", json!({"ids": []}), Some("\"1\"")).await;
+    let conditional =
+        service.post_if_match("/v1/timers/batch/cancel", json!({"ids": []}), Some("\"1\"")).await;
     check_problem(&conditional, 400, "invalid_query", "one by one");
     service.stop().await;
 }

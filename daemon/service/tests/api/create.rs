@@ -138,12 +138,16 @@ async fn policies_and_tags_come_back_with_their_defaults() {
 async fn what_cannot_be_meant_is_refused_by_name() {
     let service = Running::on_memory(MemoryLog::new()).await;
     let absent = "01890000-0000-7000-8000-000000000000";
-    let wait = |timers: Value, need: Value| {
-        json!({"after": "1s", "start_after": {"timers": timers, "need": need}})
-    };
+    let wait =
+        |timers: Value, need: Value| json!({"after": "1s", "start_after": {"timers": timers, "need": need}});
     let table: Vec<(Value, u16, &str, &str)> = vec![
         (json!({"after": "1s", "every": "1s"}), 400, "invalid_schedule", "both after and every"),
-        (json!({"after": "1s", "every": "1s", "cron": "@daily"}), 400, "invalid_schedule", "after and 2 more"),
+        (
+            json!({"after": "1s", "every": "1s", "cron": "@daily"}),
+            400,
+            "invalid_schedule",
+            "after and 2 more",
+        ),
         (json!({"every": 5}), 400, "invalid_duration", "every is 5: write a duration as text"),
         (json!({"every": "10us"}), 400, "invalid_recurrence", "1ms or more"),
         (json!({"every": "-1s"}), 400, "invalid_recurrence", "1ms or more"),
@@ -155,10 +159,20 @@ async fn what_cannot_be_meant_is_refused_by_name() {
             "invalid_recurrence",
             "no anchor",
         ),
-        (json!({"every": "1s", "zone": "UTC"}), 400, "invalid_recurrence", "zone belongs to cron and not to every"),
+        (
+            json!({"every": "1s", "zone": "UTC"}),
+            400,
+            "invalid_recurrence",
+            "zone belongs to cron and not to every",
+        ),
         (json!({"every": "1s", "gap": "skip"}), 400, "invalid_recurrence", "gap belongs to cron"),
         (json!({"every": "1s", "fold": "both"}), 400, "invalid_recurrence", "fold belongs to cron"),
-        (json!({"every": "1s", "exclude_dates": []}), 400, "invalid_recurrence", "exclude_dates belongs to cron"),
+        (
+            json!({"every": "1s", "exclude_dates": []}),
+            400,
+            "invalid_recurrence",
+            "exclude_dates belongs to cron",
+        ),
         (json!({"cron": "@daily", "mode": "fixed_rate"}), 400, "invalid_recurrence", "mode belongs to every"),
         (json!({"cron": "@daily", "anchor": "x"}), 400, "invalid_recurrence", "anchor belongs to every"),
         (json!({"after": "1s", "count": 3}), 400, "invalid_recurrence", "count belongs to every and cron"),
@@ -199,7 +213,12 @@ async fn what_cannot_be_meant_is_refused_by_name() {
             "invalid_timer",
             "1 to 1000",
         ),
-        (json!({"after": "1s", "overlap": "pile_up"}), 400, "invalid_field", "use allow, skip, buffer_one or"),
+        (
+            json!({"after": "1s", "overlap": "pile_up"}),
+            400,
+            "invalid_field",
+            "use allow, skip, buffer_one or",
+        ),
         (json!({"after": "1s", "priority": 128}), 400, "invalid_field", "from -128 to 127"),
         (json!({"after": "1s", "tags": ["a"], "labels": {"a": "b"}}), 400, "invalid_field", "tags: \"a\""),
         (json!({"after": "1s", "tags": "a"}), 400, "invalid_field", "tags: invalid type"),
@@ -219,7 +238,8 @@ async fn what_cannot_be_meant_is_refused_by_name() {
     let there = service.create(json!({"name": "n", "after": "1h"})).await;
     let body = merge(json!({"name": "n"}), &wait(json!([{"id": there["id"]}]), json!(2)));
     check_problem(&service.post(body.to_string()).await, 400, "invalid_timer", "ask for 1 to 1");
-    let twice = merge(json!({"name": "n"}), &wait(json!([{"id": there["id"]}, {"id": there["id"]}]), json!(1)));
+    let twice =
+        merge(json!({"name": "n"}), &wait(json!([{"id": there["id"]}, {"id": there["id"]}]), json!(1)));
     check_problem(&service.post(twice.to_string()).await, 400, "invalid_timer", "the same timer twice");
     assert_eq!(service.get("/v1/timers").await.json()["timers"].as_array().unwrap().len(), 1);
     service.stop().await;

@@ -22,7 +22,12 @@ async fn bad_bodies_are_refused_and_nothing_is_created() {
         (r#"{"name":5,"after":"1s"}"#.into(), 400, "invalid_field", "name: invalid type"),
         (r#"{"name":"","after":"1s"}"#.into(), 400, "invalid_timer", "name is empty"),
         (r#"{"name":"n"}"#.into(), 400, "invalid_schedule", "none of"),
-        (r#"{"name":"n","after":"1s","at":"2100-01-01T00:00:00Z"}"#.into(), 400, "invalid_schedule", "both after and at"),
+        (
+            r#"{"name":"n","after":"1s","at":"2100-01-01T00:00:00Z"}"#.into(),
+            400,
+            "invalid_schedule",
+            "both after and at",
+        ),
         (r#"{"name":"n","after":"soon"}"#.into(), 400, "invalid_duration", "expected a number"),
         (r#"{"name":"n","after":"5"}"#.into(), 400, "invalid_duration", "5ms for milliseconds"),
         (r#"{"name":"n","after":5}"#.into(), 400, "invalid_duration", "with its unit"),

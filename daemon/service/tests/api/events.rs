@@ -112,7 +112,8 @@ async fn a_chain_starts_when_what_it_waits_for_has_come() {
     let (a, b) = (service.create(a).await, service.create(b).await);
     let chained = service.create(wait(&[&a["id"], &b["id"]], "completed", json!("all"))).await;
     assert_eq!((&chained["state"], &chained["due_at"]), (&json!("waiting"), &Value::Null));
-    let upstream = |timer: &Value, counts: Value| json!({"id": timer["id"], "on": "completed", "counts": counts});
+    let upstream =
+        |timer: &Value, counts: Value| json!({"id": timer["id"], "on": "completed", "counts": counts});
     let waits_for = json!({"need": "all", "timers": [upstream(&a, Value::Null), upstream(&b, Value::Null)]});
     assert_eq!(chained["waits_for"], waits_for);
     let held = live.until("timer.held").await.pop().unwrap();
@@ -129,7 +130,9 @@ async fn a_chain_starts_when_what_it_waits_for_has_come() {
         let has = |timer: &Value, kind: &str| {
             told.contains_key(&(timer["id"].as_str().unwrap().to_string(), kind.to_string()))
         };
-        has(&chained, "timer.completed") && has(&either, "timer.completed") && has(&hopeless, "timer.cancelled")
+        has(&chained, "timer.completed")
+            && has(&either, "timer.completed")
+            && has(&hopeless, "timer.cancelled")
     };
     while !is_over(&told) {
         let event = live.next().await.unwrap();
@@ -223,7 +226,11 @@ impl LogReader for TrimmedReader {
 
     fn read(&self, from: u64, limit: usize) -> Result<Vec<EventRecord>, StoreError> {
         let oldest = self.oldest.load(Ordering::Relaxed);
-        if from < oldest { Err(StoreError::Gone { sequence: from, oldest }) } else { self.log.read(from, limit) }
+        if from < oldest {
+            Err(StoreError::Gone { sequence: from, oldest })
+        } else {
+            self.log.read(from, limit)
+        }
     }
 }
 

@@ -60,7 +60,8 @@ async fn create_get_list_cancel_watch() {
     let listed = client.list_timers(v2::ListTimersRequest::default()).await.unwrap().into_inner();
     assert_eq!((listed.timers.as_slice(), listed.next_cursor.as_str()), (&[timer.clone()][..], ""));
 
-    let cancel = v2::CancelTimerRequest { id: timer.id.clone(), reason: Some("done".into()), ..Default::default() };
+    let cancel =
+        v2::CancelTimerRequest { id: timer.id.clone(), reason: Some("done".into()), ..Default::default() };
     let cancelled = client.cancel_timer(cancel.clone()).await.unwrap().into_inner().timer.unwrap();
     assert_eq!(cancelled.state(), v2::TimerState::Cancelled);
     assert_eq!(cancelled.cancel_reason.as_deref(), Some("done"));

@@ -48,7 +48,8 @@ async fn each_verb_and_the_stream_of_what_it_did() {
     assert_eq!((first.partition, first.cursor.as_str(), first.behind), (0, "1", 0));
     assert!(matches!(first.kind, Some(Kind::Scheduled(_))), "{first:?}");
 
-    let pause = v2::PauseTimerRequest { id: id.clone(), reason: Some("lunch".into()), expected_version: Some(1) };
+    let pause =
+        v2::PauseTimerRequest { id: id.clone(), reason: Some("lunch".into()), expected_version: Some(1) };
     let paused = client.pause_timer(pause.clone()).await.unwrap().into_inner().timer.unwrap();
     assert_eq!((paused.state(), paused.pause_reason.as_deref()), (v2::TimerState::Paused, Some("lunch")));
     assert!(matches!(next().await.kind, Some(Kind::Paused(p)) if p.reason.as_deref() == Some("lunch")));
@@ -56,7 +57,12 @@ async fn each_verb_and_the_stream_of_what_it_did() {
     let resume = v2::ResumeTimerRequest { id: id.clone(), expected_version: Some(2) };
     client.resume_timer(resume.clone()).await.unwrap();
     assert!(matches!(next().await.kind, Some(Kind::Resumed(_))));
-    check(&client.resume_timer(resume).await.unwrap_err(), Code::Aborted, "version_conflict", "version 3 now");
+    check(
+        &client.resume_timer(resume).await.unwrap_err(),
+        Code::Aborted,
+        "version_conflict",
+        "version 3 now",
+    );
 
     use v2::reschedule_timer_request::To;
     let move_to = |to| v2::RescheduleTimerRequest { id: id.clone(), to, expected_version: None };
@@ -76,7 +82,10 @@ async fn each_verb_and_the_stream_of_what_it_did() {
     let fire = v2::FireTimerRequest { id: id.clone(), expected_version: None };
     let fired = client.fire_timer(fire).await.unwrap().into_inner().timer.unwrap();
     let last = fired.last_fire.unwrap();
-    assert_eq!((fired.fires, fired.occurrences, fired.in_flight.as_slice()), (1, 0, &[last.firing_id.clone()][..]));
+    assert_eq!(
+        (fired.fires, fired.occurrences, fired.in_flight.as_slice()),
+        (1, 0, &[last.firing_id.clone()][..])
+    );
     let Some(Kind::Fired(told)) = next().await.kind else { panic!("not a fire") };
     assert_eq!((told.firing_id.as_str(), told.by_hand), (last.firing_id.as_str(), true));
     assert!(matches!(next().await.kind, Some(Kind::Completed(_))));
@@ -91,7 +100,12 @@ async fn each_verb_and_the_stream_of_what_it_did() {
     assert!(client.acknowledge_fire(acknowledge).await.unwrap().into_inner().replayed);
     for firing_id in ["x".to_string(), format!("{id}:5")] {
         let unknown = v2::AcknowledgeFireRequest { firing_id, ..Default::default() };
-        check(&client.acknowledge_fire(unknown).await.unwrap_err(), Code::NotFound, "fire_not_found", "no fire");
+        check(
+            &client.acknowledge_fire(unknown).await.unwrap_err(),
+            Code::NotFound,
+            "fire_not_found",
+            "no fire",
+        );
     }
 
     // The occurrence that was moved, then three that are missed, of which the last fires for all.
@@ -192,7 +206,12 @@ async fn schedules_and_policies_are_the_same_as_over_http() {
     refuse(&|d| d.schedule = None, "invalid_schedule", "none of after, at, interval and cron").await;
     refuse(&|d| d.schedule = interval(v2::Interval::default()), "missing_field", "interval.every").await;
     let odd = v2::Interval { every: Some(secs(1)), mode: 9, anchor: None };
-    refuse(&|d| d.schedule = interval(odd), "invalid_field", "interval.mode is 9: use a value of IntervalMode").await;
+    refuse(
+        &|d| d.schedule = interval(odd),
+        "invalid_field",
+        "interval.mode is 9: use a value of IntervalMode",
+    )
+    .await;
     refuse(&|d| d.schedule = Some(Schedule::Cron(v2::Cron::default())), "invalid_recurrence", "cron").await;
     refuse(
         &|d| d.schedule = Some(Schedule::Cron(v2::Cron { gap: 9, ..cron.clone() })),
@@ -223,10 +242,13 @@ async fn many_timers_are_changed_together() {
     let named = |ids: Vec<String>| Some(Which::Ids(v2::TimerIds { ids }));
     let pause = Some(Change::Pause(v2::PauseChange { reason: None }));
     let cancel = Some(Change::Cancel(v2::CancelChange { reason: Some("over".into()) }));
-    let request = v2::ChangeTimersRequest { which: named(vec![ids[0].clone(), "x".into()]), change: pause.clone() };
+    let request =
+        v2::ChangeTimersRequest { which: named(vec![ids[0].clone(), "x".into()]), change: pause.clone() };
     let answer = client.change_timers(request).await.unwrap().into_inner();
     assert_eq!(answer.changed, 1);
-    assert!(matches!(&answer.results[0].outcome, Some(Outcome::Timer(t)) if t.state() == v2::TimerState::Paused));
+    assert!(
+        matches!(&answer.results[0].outcome, Some(Outcome::Timer(t)) if t.state() == v2::TimerState::Paused)
+    );
     assert!(matches!(&answer.results[1].outcome, Some(Outcome::Refused(r)) if r.code == "timer_not_found"));
     let found = v2::TimerFilter { state: v2::TimerState::Paused.into(), ..Default::default() };
     let resume = Some(Change::Resume(v2::ResumeChange {}));

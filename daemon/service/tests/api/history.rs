@@ -92,7 +92,10 @@ async fn each_occurrence_has_a_line_whatever_became_of_it() {
         })
     );
     assert_eq!(lines[1]["lateness_ns"], 60_000_000_000_i64, "it waited for the first");
-    assert_eq!((&lines[3]["last_nominal_at"], &lines[3]["skipped_at"]), (&json!(at(5)), &json!("2027-01-15T08:06:05.000000000Z")));
+    assert_eq!(
+        (&lines[3]["last_nominal_at"], &lines[3]["skipped_at"]),
+        (&json!(at(5)), &json!("2027-01-15T08:06:05.000000000Z"))
+    );
     assert_eq!((&lines[5]["last_nominal_at"], &lines[5]["sequence"].is_u64()), (&json!(at(8)), &true));
     assert_eq!((&lines[6]["by_hand"], &lines[6]["armed_at"]), (&json!(true), &Value::Null));
 
@@ -168,7 +171,10 @@ async fn listings_are_filtered_by_state_and_due_time() {
         assert!(metrics.contains(&format!("minoots_timers{{state=\"{state}\"}} 1")), "{metrics}");
     }
     assert_eq!(names("due_from=2027-01-15T09:30:00Z").await, ["scheduled", "paused"]);
-    assert_eq!(names("due_from=2027-01-15T11:00:00%2B01:00&due_until=2027-01-15T11:00:00Z").await, ["scheduled"]);
+    assert_eq!(
+        names("due_from=2027-01-15T11:00:00%2B01:00&due_until=2027-01-15T11:00:00Z").await,
+        ["scheduled"]
+    );
     assert_eq!(names("due_until=2027-01-15T08:00:01Z").await, ["firing", "completed", "failed"]);
     for (query, detail) in [
         ("due_from=5", "due_from is \"5\""),
