@@ -244,3 +244,45 @@ async fn what_cannot_be_meant_is_refused_by_name() {
     assert_eq!(service.get("/v1/timers").await.json()["timers"].as_array().unwrap().len(), 1);
     service.stop().await;
 }
+
+#[tokio::test]
+async fn extreme_numbers_are_kept_or_refused_and_harm_nobody() {
+    let clock = clock();
+    let service = Running::on_clock(clock.clone()).await;
+    let mut live = service.events(None).await;
+    let there = service.create(json!({"name": "there", "after": "0s"})).await;
+    let table: Vec<(Value, u16)> = vec![
+        (json!({"every": "106751d"}), 400),
+        (json!({"every": "1h", "jitter": "80000d"}), 201),
+        (json!({"every": "1ms", "anchor": "0001-01-01T00:00:00Z", "count": 1}), 201),
+        (json!({"every": "106751d", "anchor": "2262-04-11T00:00:00Z"}), 201),
+        (json!({"every": "1h", "start": "0001-01-01T00:00:00Z", "end": "2262-04-11T00:00:00Z"}), 201),
+        (json!({"every": "1h", "end": "3000-01-01T00:00:00Z"}), 400),
+        (json!({"cron": "@yearly", "start": "2262-01-02T00:00:00Z"}), 400),
+        (json!({"every": "1ms", "count": u64::MAX, "misfire": "skip", "overlap": "skip"}), 201),
+        (json!({"every": "1h", "count": u64::MAX, "grace": "106751d", "expire_after": "106751d"}), 201),
+        (json!({"cron": "* * * * * *", "misfire": {"catch_up": {"max": 1000, "within": "106751d"}}}), 201),
+        (
+            json!({"at": "0001-01-01T00:00:00Z", "start_after": {"timers": [{"id": there["id"], "on": "ended"}]}}),
+            201,
+        ),
+    ];
+    for (fields, status) in &table {
+        let answer = service.post(merge(json!({"name": "n"}), fields).to_string()).await;
+        assert_eq!(answer.status, *status, "{fields}: {}", answer.text);
+    }
+    // A day that nobody saw; then each is cancelled, and the service is well.
+    clock.set(Timestamp::from_secs(1_800_086_400));
+    live.until("timer.skipped").await;
+    let far = json!({"name": "far", "after": "0s"});
+    let last = service.create(far).await;
+    while live.until("timer.completed").await.pop().unwrap().data["timer_id"] != last["id"] {}
+    assert_eq!(service.post_to("/v1/timers/batch/cancel", json!({"filter": {}})).await.status, 200);
+    let moved = service.create(json!({"name": "moved", "after": "1h"})).await;
+    let path = format!("/v1/timers/{}/reschedule", moved["id"].as_str().unwrap());
+    for (by, status) in [("106751d", 400), ("-106751d", 400), ("85000d", 200)] {
+        assert_eq!(service.post_to(&path, json!({"extend_by": by})).await.status, status, "{by}");
+    }
+    assert_eq!(service.get("/readyz").await.status, 200);
+    service.stop().await;
+}

@@ -73,7 +73,7 @@ async fn each_verb_and_the_stream_of_what_it_did() {
     ] {
         let moved = client.reschedule_timer(move_to(Some(to))).await.unwrap().into_inner().timer.unwrap();
         let want = v2::Occurrence { nominal_at: Some(at(START_S + 60)), due_at: Some(at(due)) };
-        assert_eq!(moved.next, Some(want.clone()));
+        assert_eq!(moved.next, Some(want));
         assert!(matches!(next().await.kind, Some(Kind::Rescheduled(r)) if r.next == Some(want)));
     }
     let refused = client.reschedule_timer(move_to(None)).await.unwrap_err();
@@ -219,6 +219,10 @@ async fn schedules_and_policies_are_the_same_as_over_http() {
         "cron.gap is 9",
     )
     .await;
+    let bounded = Some(v2::Bounds { count: Some(1), ..Default::default() });
+    let once =
+        |d: &mut v2::TimerDefinition| (d.schedule, d.bounds) = (Some(Schedule::After(secs(1))), bounded);
+    refuse(&once, "invalid_recurrence", "bounds belongs to interval and cron").await;
     refuse(&|d| d.overlap = 9, "invalid_field", "overlap is 9: use a value of OverlapPolicy").await;
     refuse(&|d| d.misfire = 9, "invalid_field", "misfire is 9: use a value of MisfirePolicy").await;
     refuse(&|d| d.misfire = v2::MisfirePolicy::CatchUp.into(), "missing_field", "catch_up.within").await;
