@@ -132,6 +132,7 @@ async fn status(State(app): State<App>) -> Result<Response, ApiError> {
         },
         "timers": timers,
         "in_memory": s.in_memory,
+        "last_sequence": s.last_sequences.iter().sum::<u64>(),
         "last_sequences": s.last_sequences,
         "accepts_changes": s.accepts_changes(),
     });

@@ -122,7 +122,9 @@ impl Linker {
                         || status.resolutions.iter().any(|r| r.upstream == upstream.id);
                 }
                 Err(EngineError::Refused(_)) => break true,
-                Err(EngineError::StoreFull { .. }) => tokio::time::sleep(RETRY).await,
+                Err(EngineError::StoreFull { .. }) => {
+                    let _elapsed = tokio::time::timeout(RETRY, std::future::pending::<()>()).await;
+                }
                 Err(EngineError::StoreFailed { .. } | EngineError::ShuttingDown) => break false,
             }
         };

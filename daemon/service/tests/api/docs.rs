@@ -2,11 +2,15 @@
 
 use crate::harness::Running;
 use minoots::store::MemoryLog;
+use serde_json::Value;
 use std::process::Command;
 
-/// The commands of every `sh` block, in order.
-fn samples(markdown: &str) -> Vec<&str> {
-    markdown.split("```sh\n").skip(1).filter_map(|block| block.split("\n```").next()).collect()
+const TIMERS: &str = include_str!("../../../../docs/timers.md");
+
+/// The contents of every block in a language, in order.
+fn blocks<'a>(markdown: &'a str, language: &str) -> Vec<&'a str> {
+    let start = format!("```{language}\n");
+    markdown.split(&start).skip(1).filter_map(|block| block.split("\n```").next()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,7 +20,8 @@ async fn every_curl_sample_of_the_rest_reference_succeeds() {
         return;
     }
     let service = Running::on_memory(MemoryLog::new()).await;
-    let samples = samples(include_str!("../../../../docs/api/rest.md"));
+    let mut samples = blocks(include_str!("../../../../docs/api/rest.md"), "sh");
+    samples.extend(blocks(TIMERS, "sh"));
     assert!(samples.len() >= 6 && samples[0].starts_with("URL="), "{samples:?}");
     // Any error answer ends the script, in a pipe too.
     let mut script =
@@ -30,10 +35,66 @@ async fn every_curl_sample_of_the_rest_reference_succeeds() {
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
     assert!(!stdout.contains("FAILED") && !stdout.contains("urn:minoots:error"), "{stdout}");
-    for want in
-        ["\"name\":\"tea\"", "\"next_cursor\"", "\"cancel_reason\":\"not needed\"", "event: timer.scheduled"]
-    {
+    for want in [
+        "\"name\":\"tea\"",
+        "\"cron\":\"0 9 * * mon-fri\"",
+        "\"replayed\":false",
+        "\"next_cursor\"",
+        "\"pause_reason\":\"maintenance\"",
+        "\"by_hand\":true",
+        "\"acknowledged_at\":\"",
+        "\"cancel_reason\":\"not needed\"",
+        "{\"changed\":1}",
+        "\"cancel_reason\":\"over\"",
+        "\"entries\":[{",
+        "event: timer.scheduled",
+        "\"state\":\"waiting\"",
+    ] {
         assert!(stdout.contains(want), "{stdout} lacks {want}");
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn every_timer_of_the_guide_can_be_created() {
+    let service = Running::on_memory(MemoryLog::new()).await;
+    let bodies = blocks(TIMERS, "json");
+    assert!(bodies.len() >= 9);
+    for body in bodies {
+        service.create(serde_json::from_str(body).unwrap()).await;
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn the_reference_names_every_field_of_an_answer() {
+    fn names(value: &Value, into: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+                into.push(name.clone());
+                // What is in these is the user's.
+                if !matches!(name.as_str(), "labels" | "metadata" | "parameters") {
+                    names(value, into);
+                }
+            }),
+            Value::Array(values) => values.iter().for_each(|v| names(v, into)),
+            _ => {}
+        }
+    }
+    let service = Running::on_memory(MemoryLog::new()).await;
+    let mut live = service.events(Some("0")).await;
+    let timer = service.create(serde_json::json!({"name": "n", "cron": "@daily"})).await;
+    let path = format!("/v1/timers/{}", timer["id"].as_str().unwrap());
+    service.post_to(&format!("{path}/fire"), serde_json::json!({})).await;
+    let mut seen = Vec::new();
+    live.until("timer.completed").await.iter().for_each(|e| names(&e.data, &mut seen));
+    for path in [path.clone(), format!("{path}/history")] {
+        names(&service.get(&path).await.json(), &mut seen);
+    }
+    let reference = include_str!("../../../../docs/api/rest.md");
+    for name in seen {
+        let is_there = [format!("`{name}`"), format!("\"{name}\"")].iter().any(|n| reference.contains(n));
+        assert!(is_there, "docs/api/rest.md does not name {name}");
     }
     service.stop().await;
 }

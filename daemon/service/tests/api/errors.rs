@@ -1,20 +1,8 @@
 //! Each error of the API, over HTTP.
 
-use crate::harness::{Answer, Running};
+use crate::harness::{Answer, Running, check_problem as check};
 use minoots::store::{MemoryFault, MemoryLog};
 use serde_json::json;
-
-/// An error answer: its status, its code, and a part of its detail; always a problem document.
-fn check(answer: &Answer, status: u16, code: &str, detail: &str) {
-    assert_eq!(answer.status, status, "{}", answer.text);
-    assert_eq!(answer.headers["content-type"], "application/problem+json");
-    let problem = answer.json();
-    assert_eq!(problem["status"], status, "{problem}");
-    assert_eq!(problem["code"], code, "{problem}");
-    assert_eq!(problem["type"], format!("urn:minoots:error:{code}"), "{problem}");
-    assert!(problem["title"].is_string(), "{problem}");
-    assert!(problem["detail"].as_str().unwrap().contains(detail), "{problem} lacks {detail:?}");
-}
 
 #[tokio::test]
 async fn bad_bodies_are_refused_and_nothing_is_created() {

@@ -1,14 +1,10 @@
 //! A timer from its creation to its webhook, and the stream of what happened.
 
-use crate::harness::{Running, Sink};
+use crate::harness::{Running, Sink, webhook};
 use chronotick_core::Timestamp;
 use minoots::clock::ManualClock;
 use minoots::store::{MemoryFault, MemoryLog};
 use serde_json::{Value, json};
-
-fn webhook(url: &str) -> Value {
-    json!([{"id": "call", "kind": "webhook", "parameters": {"url": url}}])
-}
 
 fn kinds(events: &[crate::harness::Sse]) -> Vec<&str> {
     events.iter().map(|e| e.event.as_str()).collect()

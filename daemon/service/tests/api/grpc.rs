@@ -16,11 +16,11 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use v2::event::Kind;
 use v2::timer_service_client::TimerServiceClient;
 
-async fn channel(service: &Running) -> Channel {
+pub(crate) async fn channel(service: &Running) -> Channel {
     Channel::from_shared(service.url.clone()).unwrap().connect().await.unwrap()
 }
 
-fn definition(name: &str, after_secs: i64) -> v2::TimerDefinition {
+pub(crate) fn definition(name: &str, after_secs: i64) -> v2::TimerDefinition {
     v2::TimerDefinition {
         name: name.into(),
         schedule: Some(v2::timer_definition::Schedule::After(prost_types::Duration {
@@ -32,8 +32,16 @@ fn definition(name: &str, after_secs: i64) -> v2::TimerDefinition {
     }
 }
 
-fn create(name: &str, after_secs: i64) -> v2::CreateTimerRequest {
+pub(crate) fn create(name: &str, after_secs: i64) -> v2::CreateTimerRequest {
     v2::CreateTimerRequest { definition: Some(definition(name, after_secs)) }
+}
+
+/// An error status: its code, ours, and a part of its message.
+pub(crate) fn check(status: &Status, grpc: Code, code: &str, detail: &str) {
+    assert_eq!(status.code(), grpc, "{status:?}");
+    assert!(status.message().starts_with(&format!("{code}: ")), "{status:?}");
+    assert!(status.message().contains(detail), "{status:?}");
+    assert_eq!(status.metadata().get("minoots-code").unwrap(), code);
 }
 
 #[tokio::test]
@@ -102,12 +110,6 @@ async fn batches_are_answered_in_order_and_a_bad_one_does_not_stop_the_others() 
 
 #[tokio::test]
 async fn errors_are_the_same_ones_as_over_http() {
-    fn check(status: &Status, grpc: Code, code: &str, detail: &str) {
-        assert_eq!(status.code(), grpc, "{status:?}");
-        assert!(status.message().starts_with(&format!("{code}: ")), "{status:?}");
-        assert!(status.message().contains(detail), "{status:?}");
-        assert_eq!(status.metadata().get("minoots-code").unwrap(), code);
-    }
     let log = MemoryLog::new();
     let service = Running::on_memory(log.clone()).await;
     let mut client = TimerServiceClient::new(channel(&service).await);

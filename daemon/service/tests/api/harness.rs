@@ -167,6 +167,23 @@ impl Answer {
     }
 }
 
+/// An error answer: its status, its code, and a part of its detail; always a problem document.
+pub(crate) fn check_problem(answer: &Answer, status: u16, code: &str, detail: &str) {
+    assert_eq!(answer.status, status, "{}", answer.text);
+    assert_eq!(answer.headers["content-type"], "application/problem+json");
+    let problem = answer.json();
+    assert_eq!(problem["status"], status, "{problem}");
+    assert_eq!(problem["code"], code, "{problem}");
+    assert_eq!(problem["type"], format!("urn:minoots:error:{code}"), "{problem}");
+    assert!(problem["title"].is_string(), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains(detail), "{problem} lacks {detail:?}");
+}
+
+/// The actions of a timer that calls an address.
+pub(crate) fn webhook(url: &str) -> Value {
+    serde_json::json!([{"id": "call", "kind": "webhook", "parameters": {"url": url}}])
+}
+
 /// One server-sent event.
 #[derive(Debug)]
 pub(crate) struct Sse {

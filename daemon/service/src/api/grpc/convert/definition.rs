@@ -4,7 +4,9 @@ use super::time::{duration, duration_ns, duration_ns_if, timestamp, timestamp_ns
 use super::word;
 use crate::actions::Connectors;
 use crate::api::definition::check_actions;
-use crate::api::error::{ApiError, INVALID_FIELD, INVALID_JSON, INVALID_SCHEDULE, MISSING_FIELD};
+use crate::api::error::{
+    ApiError, INVALID_FIELD, INVALID_JSON, INVALID_RECURRENCE, INVALID_SCHEDULE, MISSING_FIELD,
+};
 use crate::api::grpc::v2;
 use crate::api::values;
 use crate::render;
@@ -30,12 +32,17 @@ pub(in crate::api::grpc) fn definition(
         actions.push(ActionSpec { id: action.id, kind: action.kind, parameters_json });
     }
     check_actions(&actions, connectors)?;
+    let schedule = schedule(sent.schedule)?;
+    if sent.bounds.is_some() && !schedule.is_recurring() {
+        let detail = "bounds belongs to interval and cron and not to a timer that fires once: leave it out";
+        return Err(ApiError::new(&INVALID_RECURRENCE, detail));
+    }
     let mut labels = sent.labels.into_iter().collect();
     values::add_tags(&mut labels, sent.tags)?;
     Ok(TimerDefinition {
         tenant: TenantId::default(),
         name: sent.name,
-        schedule: schedule(sent.schedule)?,
+        schedule,
         actions,
         labels,
         metadata_json: sent.metadata_json.map(|text| json_text("metadata_json", text)).transpose()?,
