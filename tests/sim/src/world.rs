@@ -153,7 +153,7 @@ impl World {
             log = Box::new(EarlyLog { log, late: Vec::new() });
         }
         let now = self.clock.now();
-        let Recovered { kernel, recovery } =
+        let Recovered { kernel, recovery, .. } =
             recover(&mut *log, &self.index, Some(&snapshots), now).map_err(|e| e.to_string())?;
         let reader = log.reader();
         let oldest = reader.oldest_sequence().unwrap_or(1);
