@@ -97,11 +97,7 @@ const BENCHES: &[Bench] = &[
         ],
         bars: &[("kernel.lateness.p99", 10.0)],
         least: &[("kernel.create.grpc", 50_000.0)],
-        least_ratios: &[
-            ("kernel.create.single", 0.35),
-            ("kernel.create.batch", 0.35),
-            ("kernel.fire", 0.35),
-        ],
+        least_ratios: &[("kernel.create.single", 0.35), ("kernel.create.batch", 0.35), ("kernel.fire", 0.35)],
     },
     Bench {
         name: "index",
