@@ -201,6 +201,7 @@ fn next_of(occurrence: Occurrence, steps: i64) -> Occurrence {
 }
 
 /// Opens the log of a version, and replays it.
+#[expect(clippy::unwrap_used, reason = "a helper of tests")]
 fn open(version: &str) -> (Vec<EventRecord>, Kernel) {
     // A copy: opening a log takes its lock and may tidy its end.
     let dir = tempfile::tempdir().unwrap();
@@ -222,6 +223,7 @@ fn open(version: &str) -> (Vec<EventRecord>, Kernel) {
     (found, kernel)
 }
 
+#[expect(clippy::unwrap_used, reason = "a helper of tests")]
 fn states(kernel: &Kernel, timers: std::ops::RangeInclusive<u128>) -> Vec<TimerState> {
     timers.map(|n| kernel.timer(timer(n)).unwrap().status.state).collect()
 }

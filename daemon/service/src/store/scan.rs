@@ -30,7 +30,11 @@ pub(super) struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     /// Opens a segment of a partition at its first record; also returns what its header says.
-    pub(super) fn open(disk: &dyn Disk, path: &'a Path, partition: u32) -> Result<(Self, Header), StoreError> {
+    pub(super) fn open(
+        disk: &dyn Disk,
+        path: &'a Path,
+        partition: u32,
+    ) -> Result<(Self, Header), StoreError> {
         let file = disk.open_to_read(path).map_err(StoreError::io("open", path))?;
         let length = file.length().map_err(StoreError::io("examine", path))?;
         let mut file = FileReader::new(file);
