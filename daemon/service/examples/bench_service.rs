@@ -241,7 +241,7 @@ async fn fire(client: &mut Client, work: &Work, offsets_ms: &[i64]) -> (Vec<f64>
     let batches = batches.map(|c| c.iter().map(|o| at_ms(start_ms + o, work.payload_bytes)).collect());
     create_one_by_one(client, batches).await;
     // Only what happens from now, so that the creates are not sent back.
-    let events = client.watch_events(v2::WatchEventsRequest { after_sequence: None }).await.unwrap();
+    let events = client.watch_events(v2::WatchEventsRequest::default()).await.unwrap();
     assert!(now_ms() < start_ms, "creating took longer than the lead: raise it in run.py");
     let longest = Span::from_secs(60) + Span::from_ms(work.lead_ms + offsets_ms.iter().max().unwrap());
     let fires = receive(events.into_inner(), offsets_ms.len());
