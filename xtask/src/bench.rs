@@ -17,6 +17,8 @@ struct Bench {
     bars: &'static [(&'static str, f64)],
     /// Values that are to be reached, by figure; more is better.
     least: &'static [(&'static str, f64)],
+    /// Ratios that are to be reached, by figure; more is better.
+    least_ratios: &'static [(&'static str, f64)],
 }
 
 /// One program of a benchmark: a shell command in a directory of the repository.
@@ -62,6 +64,7 @@ const BENCHES: &[Bench] = &[
             ("read.python.old_client", 0.05),
         ],
         least: &[],
+        least_ratios: &[],
     },
     Bench {
         name: "queue",
@@ -73,6 +76,7 @@ const BENCHES: &[Bench] = &[
         }],
         bars: &[("queue.insert", 1.2), ("queue.cancel", 0.2), ("queue.expire", 0.35)],
         least: &[],
+        least_ratios: &[],
     },
     Bench {
         name: "kernel",
@@ -91,8 +95,9 @@ const BENCHES: &[Bench] = &[
             },
             Step { name: "peers", command: "python3 benches/peers/run.py", directory: "." },
         ],
-        bars: &[],
+        bars: &[("kernel.lateness.p99", 10.0)],
         least: &[("kernel.create.grpc", 50_000.0)],
+        least_ratios: &[("kernel.create.single", 0.35), ("kernel.create.batch", 0.35), ("kernel.fire", 0.35)],
     },
     Bench {
         name: "index",
@@ -103,6 +108,8 @@ const BENCHES: &[Bench] = &[
             directory: ".",
         }],
         bars: &[],
+        least: &[],
+        least_ratios: &[],
     },
 ];
 
@@ -167,9 +174,10 @@ fn show(bench: &Bench, line: &str) -> anyhow::Result<()> {
     let number = |key: &str| figure[key].as_f64().map_or_else(|| "-".to_owned(), |n| format!("{n:.2}"));
     let name = text("name");
     let of = |bars: &[(&str, f64)]| bars.iter().find(|b| b.0 == name).map(|b| b.1);
-    let (bar, least) = (of(bench.bars), of(bench.least));
+    let (bar, least, least_ratio) = (of(bench.bars), of(bench.least), of(bench.least_ratios));
     let missed = bar.is_some_and(|bar| figure["ratio"].as_f64().is_none_or(|ratio| ratio > bar))
-        || least.is_some_and(|least| figure["value"].as_f64().is_none_or(|value| value < least));
+        || least.is_some_and(|least| figure["value"].as_f64().is_none_or(|value| value < least))
+        || least_ratio.is_some_and(|least| figure["ratio"].as_f64().is_none_or(|ratio| ratio < least));
     println!(
         "{name:<42} {:>12} {:<10} {:>12} {:>8} {:>10}  {}{}",
         number("value"),
@@ -179,10 +187,11 @@ fn show(bench: &Bench, line: &str) -> anyhow::Result<()> {
         figure["ratio"]
             .as_f64()
             .map_or_else(|| "-".to_owned(), |r| format!("{r:.0$}", if r < 0.1 { 4 } else { 2 })),
-        match (bar, least) {
-            (Some(bar), _) => format!("<= {bar:.2}"),
-            (None, Some(least)) => format!(">= {least:.0}"),
-            (None, None) => String::new(),
+        match (bar, least, least_ratio) {
+            (Some(bar), ..) => format!("<= {bar:.2}"),
+            (None, Some(least), _) => format!(">= {least:.0}"),
+            (None, None, Some(least)) => format!(">= {least:.2}"),
+            (None, None, None) => String::new(),
         },
         text("baseline"),
         if missed { "  MISSED" } else { "" },

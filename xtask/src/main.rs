@@ -3,6 +3,7 @@
 
 mod bench;
 mod r#gen;
+mod sim;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -21,6 +22,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Write the generated file include/chronotick.h.
     Gen(r#gen::Arguments),
+    /// Simulate the timer service over a faulty disk and clock, with crashes anywhere, many seeds.
+    Sim(sim::Arguments),
     /// Check the rules that no compiler knows: module docs, file lengths, arrows, licences.
     Tidy,
 }
@@ -34,6 +37,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Gen(arguments) => r#gen::run(&arguments),
+        Task::Sim(arguments) => sim::run(&arguments),
         Task::Tidy => tidy::run(),
     }
 }

@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("minoots-kernel", &["chronotick-core"]),
     ("chronotick-daemon", &["chronotick-discipline", "chronotick", "chronotick-core"]),
     ("minoots", &["minoots-kernel", "chronotick", "chronotick-core"]),
+    ("sim", &["minoots", "minoots-kernel", "chronotick-core"]),
 ];
 
 /// The same licences as `deny.toml`, as the words that may stand in an expression.

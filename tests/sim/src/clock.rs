@@ -30,7 +30,7 @@ impl SimClock {
     pub fn pass(&self, span: Span) {
         let mut state = self.state();
         state.now += span;
-        state.passing = state.passing + span;
+        state.passing += span;
     }
 
     /// The wall clock is set, forward or back.

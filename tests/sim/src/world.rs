@@ -69,6 +69,8 @@ struct World {
     /// Fires that were handed over and whose end was not told.
     open: BTreeSet<FiringId>,
     ids: Vec<TimerId>,
+    /// The latest moment at which old history was dropped.
+    latest: Timestamp,
     sabotage: Sabotage,
     report: Report,
 }
@@ -95,6 +97,7 @@ impl World {
             program: None,
             open: BTreeSet::new(),
             ids: Vec::new(),
+            latest: START,
             sabotage,
             report: Report::default(),
         }
@@ -153,7 +156,7 @@ impl World {
             log = Box::new(EarlyLog { log, late: Vec::new() });
         }
         let now = self.clock.now();
-        let Recovered { kernel, recovery } =
+        let Recovered { kernel, recovery, .. } =
             recover(&mut *log, &self.index, Some(&snapshots), now).map_err(|e| e.to_string())?;
         let reader = log.reader();
         let oldest = reader.oldest_sequence().unwrap_or(1);
@@ -272,6 +275,7 @@ impl World {
     /// The index is made durable, old history goes, the log is trimmed.
     fn maintain(&mut self) {
         let now = self.clock.now();
+        self.latest = self.latest.max(now);
         if let Some(program) = &mut self.program {
             program.indexer.maintain(now);
         }
@@ -292,8 +296,7 @@ impl World {
 
     fn compare_state(&self) -> Result<(), String> {
         let Some(program) = &self.program else { return Ok(()) };
-        // The clock may have been further ahead when history was dropped.
-        let kept_from_ns = i64::MAX;
+        let kept_from_ns = self.latest.as_ns() - KEEP.as_ns();
         self.checker.compare_state(program.partition.kernel(), &self.index, kept_from_ns)
     }
 

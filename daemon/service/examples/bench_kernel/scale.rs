@@ -5,6 +5,7 @@ use chronotick::os_clock::{boottime, realtime};
 use chronotick_core::Span;
 use minoots::clock::OsClock;
 use minoots_kernel::ScheduleSpec;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tokio::runtime::Runtime;
@@ -19,6 +20,8 @@ const DISK_LEFT: u64 = 4 << 30;
 const BATCH: usize = 1000;
 /// Requests under way.
 const IN_FLIGHT: usize = 4;
+/// Batches that a process creates before it is killed.
+const LOAD_BATCHES: usize = 500;
 /// Seconds of lateness that are measured, of the engine and of the bare thread by turns.
 const TURNS: usize = 20;
 
@@ -39,7 +42,7 @@ pub(super) fn figures(dir: &Path, runtime: &Runtime, scale: &str) -> Vec<Figure>
     if fits < count {
         println!(
             "{count} timers want {} GB of disk; {fits} fit here, so that many it is",
-            count as u64 * DISK_BYTES >> 30
+            (count as u64 * DISK_BYTES) >> 30
         );
         count = fits;
     }
@@ -113,7 +116,8 @@ fn killed_and_started(data: &Path) -> f64 {
     };
     // The first one creates for a while and is killed.
     let mut first = run().env("BENCH_LOAD", "1").spawn().unwrap();
-    std::thread::sleep(std::time::Duration::from_secs(6));
+    let lines = BufReader::new(first.stdout.take().unwrap()).lines();
+    lines.take(LOAD_BATCHES).for_each(|line| drop(line.unwrap()));
     first.kill().unwrap();
     first.wait().unwrap();
     let output = run().output().unwrap();
@@ -132,6 +136,7 @@ pub(super) fn cold_start(data: &Path) {
         loop {
             let timers = vec![definition(ScheduleSpec::AfterNs(SPREAD.as_ns())); BATCH];
             runtime.block_on(engine.handle.create_many(timers)).unwrap();
+            println!("created {BATCH}");
         }
     }
     runtime.block_on(engine.handle.create(definition(ScheduleSpec::AfterNs(0)))).unwrap();

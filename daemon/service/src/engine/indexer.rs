@@ -6,6 +6,7 @@ use chronotick_core::{Span, Timestamp};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use minoots_kernel::{Committed, DueKey, TimerInstance};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -73,7 +74,10 @@ pub struct Indexer {
     /// What was committed and could not be taken in.
     waiting: Vec<Committed>,
     is_dirty: bool,
-    snapshots: Option<Snapshots>,
+    snapshots: Option<Arc<Snapshots>>,
+    /// Snapshots are written on a thread of their own, one at a time; else at once, for a simulation.
+    in_background: bool,
+    trimming: Option<JoinHandle<()>>,
     retention: Retention,
 }
 
@@ -86,8 +90,17 @@ impl Indexer {
         retention: Retention,
     ) -> (Self, watch::Receiver<u64>) {
         let (applied, receiver) = watch::channel(index.applied());
-        let indexer =
-            Self { index, applied, progress, waiting: Vec::new(), is_dirty: false, snapshots, retention };
+        let indexer = Self {
+            index,
+            applied,
+            progress,
+            waiting: Vec::new(),
+            is_dirty: false,
+            snapshots: snapshots.map(Arc::new),
+            in_background: false,
+            trimming: None,
+            retention,
+        };
         (indexer, receiver)
     }
 
@@ -95,6 +108,7 @@ impl Indexer {
     pub(super) fn run(mut self, jobs: &Receiver<Job>, mut now: impl FnMut() -> Timestamp) {
         // Behind the timing thread in the queue for the processor, where the system lets a thread be.
         let _ = rustix::process::nice(5);
+        self.in_background = true;
         let mut next_turn = now();
         loop {
             let wait = if self.waiting.is_empty() { TURN } else { RETRY };
@@ -115,6 +129,9 @@ impl Indexer {
         }
         self.apply();
         self.checkpoint();
+        if let Some(Err(_panic)) = self.trimming.take().map(JoinHandle::join) {
+            tracing::error!("the thread of a snapshot had panicked: see its message above");
+        }
     }
 
     /// Takes a job and those that wait behind it, up to the first that is no change.
@@ -205,10 +222,27 @@ impl Indexer {
             }
             Err(error) => tracing::warn!(%error, "old history cannot be removed"),
         }
-        if let Some(snapshots) = &mut self.snapshots
-            && let Err(error) = snapshots.trim(&*self.index, before_ns)
-        {
-            tracing::warn!(%error, "the event log cannot be trimmed");
+        self.trim(before_ns);
+    }
+
+    /// Trims the log; a snapshot of many timers takes its time, and must hold up neither changes nor fires.
+    fn trim(&mut self, before_ns: i64) {
+        if self.trimming.as_ref().is_some_and(|t| !t.is_finished()) {
+            return;
+        }
+        let Some(snapshots) = self.snapshots.clone() else { return };
+        let index = self.index.clone();
+        let work = move || {
+            if let Err(error) = snapshots.trim(&*index, before_ns) {
+                tracing::warn!(%error, "the event log cannot be trimmed");
+            }
+        };
+        if !self.in_background {
+            return work();
+        }
+        match std::thread::Builder::new().name("minoots-snapshot".to_string()).spawn(work) {
+            Ok(thread) => self.trimming = Some(thread),
+            Err(error) => tracing::warn!(%error, "no thread for a snapshot: tried again in a moment"),
         }
     }
 

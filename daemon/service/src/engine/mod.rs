@@ -21,6 +21,7 @@ pub use recovery::{Recovered, recover};
 use crate::clock::KernelClock;
 use crate::store::{PartitionStore, Recovery, StoreError};
 use handle::PartitionLink;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -114,11 +115,15 @@ fn start_partition(
     let PartitionStore { mut log, index, snapshots, place } = store;
     let (mut own_clock, mut index_clock) = (clock(), clock());
     let now = own_clock.stamp().now;
-    let Recovered { kernel, recovery } = recover(&mut *log, &*index, snapshots.as_ref(), now)?;
+    let Recovered { kernel, recovery, backlog } = recover(&mut *log, &*index, snapshots.as_ref(), now)?;
     let (writer, source) = feed::source(log.reader(), recovery.last_sequence);
     let (request_sender, requests) = crossbeam_channel::unbounded();
     let (job_sender, jobs) = crossbeam_channel::unbounded();
     let (progress_sender, progress) = crossbeam_channel::unbounded();
+    for committed in backlog {
+        // The receiver is right here.
+        let _ = job_sender.send(Job::Apply(Arc::new(committed)));
+    }
     let (indexer, applied) = Indexer::new(index.clone(), progress_sender, snapshots, retention);
     let link = PartitionLink { requests: request_sender, index: index.clone(), applied };
     let outputs = Outputs::new(fires, writer, job_sender);

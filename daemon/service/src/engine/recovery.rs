@@ -3,7 +3,7 @@
 use crate::store::index::Cold;
 use crate::store::{EventLog, Recovery, Snapshots, StoreError, TimerIndex};
 use chronotick_core::Timestamp;
-use minoots_kernel::Kernel;
+use minoots_kernel::{Committed, Kernel};
 
 /// So many events are replayed between two writes to the index.
 const EVENTS_MAX: usize = 8192;
@@ -17,6 +17,8 @@ pub struct Recovered {
     pub kernel: Kernel,
     /// What was found in the log.
     pub recovery: Recovery,
+    /// What the index lacks, since the disk is full. Its timers are in the kernel's memory until the index has them.
+    pub backlog: Vec<Committed>,
 }
 
 /// Brings the index up to the log, and makes the kernel that continues both.
@@ -36,19 +38,22 @@ pub fn recover(
     // The queue sorts by distance from now: without this the replay would pile every timer up far from 1970.
     kernel.prepare(now, 0);
     let mut next_checkpoint = applied + CHECKPOINT_EVENTS;
+    let mut backlog = Vec::new();
     let recovery = log.recover(applied, &mut |record| {
         kernel.replay(record, &Cold(index)).map_err(|e| e.to_string())?;
         if kernel.staged().len() >= EVENTS_MAX {
-            take_in(&mut kernel, index).map_err(|e| e.to_string())?;
-            if kernel.last_sequence() >= next_checkpoint {
+            take_in(&mut kernel, index, &mut backlog).map_err(|e| e.to_string())?;
+            if kernel.last_sequence() >= next_checkpoint && backlog.is_empty() {
                 index.checkpoint().map_err(|e| e.to_string())?;
                 next_checkpoint = kernel.last_sequence() + CHECKPOINT_EVENTS;
             }
         }
         Ok(())
     })?;
-    take_in(&mut kernel, index)?;
-    index.checkpoint()?;
+    take_in(&mut kernel, index, &mut backlog)?;
+    if backlog.is_empty() {
+        index.checkpoint()?;
+    }
     let open = index.with_flights()?;
     tracing::info!(
         last_sequence = recovery.last_sequence,
@@ -57,15 +62,32 @@ pub fn recover(
         "the event log and its index agree"
     );
     kernel.load_open(open, now);
-    Ok(Recovered { kernel, recovery })
+    Ok(Recovered { kernel, recovery, backlog })
 }
 
-/// Gives what was replayed to the index, and forgets it.
-fn take_in(kernel: &mut Kernel, index: &dyn TimerIndex) -> Result<(), StoreError> {
+/// Gives what was replayed to the index, and forgets it; or keeps it, while there is no room.
+fn take_in(
+    kernel: &mut Kernel,
+    index: &dyn TimerIndex,
+    backlog: &mut Vec<Committed>,
+) -> Result<(), StoreError> {
     let committed = kernel.commit();
-    if !committed.records.is_empty() {
-        index.apply(&[committed])?;
-        kernel.settle(index.applied(), usize::MAX);
+    if committed.records.is_empty() {
+        return Ok(());
+    }
+    if !backlog.is_empty() {
+        backlog.push(committed);
+        return Ok(());
+    }
+    match index.apply(std::slice::from_ref(&committed)) {
+        Ok(()) => {
+            kernel.settle(index.applied(), usize::MAX);
+        }
+        Err(StoreError::Full { path }) => {
+            tracing::warn!(path = %path.display(), "no room for the index: it is brought up to the log when there is");
+            backlog.push(committed);
+        }
+        Err(error) => return Err(error),
     }
     Ok(())
 }

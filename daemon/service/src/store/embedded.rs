@@ -70,6 +70,10 @@ fn layout(data: &Path, new_partitions: u32) -> Result<u32, StoreError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(StoreError::io("read", &path)(e)),
     }
+    if partition_directory(data, 1).exists() {
+        let why = "it is missing, and there are several partitions: write {\"partitions\":N} with their number into it";
+        return Err(StoreError::damaged(&path, 0, why));
+    }
     // A directory from before there were partitions has one.
     let partitions = if data.join("log").exists() { 1 } else { new_partitions.clamp(1, PARTITIONS_MAX) };
     std::fs::create_dir_all(data).map_err(StoreError::io("make the directory", data))?;

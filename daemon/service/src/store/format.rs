@@ -37,8 +37,16 @@ pub(super) fn encode_header(first_sequence: u64, partition: u32) -> [u8; HEADER_
     header
 }
 
-/// The first sequence and the partition that a header names.
-pub(super) fn decode_header(header: &[u8; HEADER_BYTES]) -> Result<(u64, u32), HeaderError> {
+/// What a segment's header says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Header {
+    pub(super) first_sequence: u64,
+    pub(super) partition: u32,
+    pub(super) version: u32,
+}
+
+/// Reads a header.
+pub(super) fn decode_header(header: &[u8; HEADER_BYTES]) -> Result<Header, HeaderError> {
     if header[0..8] != MAGIC {
         return Err(HeaderError::NotASegment);
     }
@@ -50,7 +58,7 @@ pub(super) fn decode_header(header: &[u8; HEADER_BYTES]) -> Result<(u64, u32), H
     if u32_at(header, 60) != crc32c::crc32c(&header[..60]) || u32_at(header, 12) as usize != HEADER_BYTES {
         return Err(HeaderError::Checksum);
     }
-    Ok((u64_at(header, 16), u32_at(header, 24)))
+    Ok(Header { first_sequence: u64_at(header, 16), partition: u32_at(header, 24), version })
 }
 
 /// Appends the frames of one batch to `out`.
@@ -122,12 +130,12 @@ mod tests {
 
     #[test]
     fn headers_read_back_and_bad_ones_are_told_apart() {
-        fn check(change: impl FnOnce(&mut [u8; HEADER_BYTES]), want: Result<(u64, u32), HeaderError>) {
+        fn check(change: impl FnOnce(&mut [u8; HEADER_BYTES]), want: Result<Header, HeaderError>) {
             let mut header = encode_header(7, 3);
             change(&mut header);
             assert_eq!(decode_header(&header), want);
         }
-        check(|_| {}, Ok((7, 3)));
+        check(|_| {}, Ok(Header { first_sequence: 7, partition: 3, version: VERSION }));
         check(|h| h[0] = b'X', Err(HeaderError::NotASegment));
         check(|h| h[8] = 3, Err(HeaderError::Newer(3)));
         check(|h| h[16] = 8, Err(HeaderError::Checksum));

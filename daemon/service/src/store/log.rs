@@ -43,6 +43,8 @@ pub struct SegmentLog {
     index: Index,
     last_sequence: u64,
     tail: Option<Tail>,
+    /// The newest segment has an older format: the next batch begins a new one.
+    is_tail_old: bool,
     /// Why nothing more can be appended.
     failed: Option<String>,
     buffer: Vec<u8>,
@@ -108,6 +110,7 @@ impl SegmentLog {
             ahead: None,
             last_sequence: 0,
             tail: None,
+            is_tail_old: false,
             failed: None,
             buffer: Vec::new(),
             _lock: None,
@@ -144,7 +147,8 @@ impl SegmentLog {
         is_last: bool,
         each: &mut dyn FnMut(EventRecord) -> Result<(), String>,
     ) -> Result<(u64, Option<Cut>), StoreError> {
-        let (mut scan, first) = Scan::open(&*self.disk, path, self.partition)?;
+        let (mut scan, header) = Scan::open(&*self.disk, path, self.partition)?;
+        let first = header.first_sequence;
         if first != self.last_sequence + 1 {
             let why = format!("it starts with event {first}, but event {} is next", self.last_sequence + 1);
             return Err(StoreError::damaged(
@@ -154,6 +158,7 @@ impl SegmentLog {
             ));
         }
         self.index.add_segment(path.to_path_buf(), first);
+        self.is_tail_old = header.version < format::VERSION;
         let mut last_batch = LastBatch { number: 0, offset: scan.offset(), records: Vec::new() };
         let (end, cut) = loop {
             let at = scan.offset();
@@ -235,6 +240,7 @@ impl SegmentLog {
             let _ = self.disk.remove(&unfinished);
         })?;
         self.index.add_segment(path.clone(), first);
+        self.is_tail_old = false;
         let used = HEADER_BYTES as u64;
         self.tail = Some(Tail { path, file, used, reserved: Arc::new(AtomicU64::new(used)) });
         Ok(())
@@ -243,7 +249,9 @@ impl SegmentLog {
     /// Goes on to a new segment when the batch does not fit in this one.
     fn make_place(&mut self, bytes: u64) -> io::Result<()> {
         if let Some(tail) = &mut self.tail {
-            if tail.used == HEADER_BYTES as u64 || tail.used + bytes <= self.options.segment_bytes {
+            let is_empty = tail.used == HEADER_BYTES as u64;
+            let has_place = tail.used + bytes <= self.options.segment_bytes && !self.is_tail_old;
+            if is_empty || has_place {
                 return Ok(());
             }
             // A finished segment ends with its last record.

@@ -122,7 +122,7 @@ pub enum StoreError {
     },
     /// The file is of a version that this program does not know.
     #[error(
-        "{} has event log format {found}, this program reads up to {newest}: use a newer program",
+        "{} has format {found}, this program reads up to {newest}: use a newer program",
         path.display()
     )]
     NewerFormat {

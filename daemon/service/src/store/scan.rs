@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use super::disk::{Disk, FileReader};
-use super::format::{self, FRAME_BYTES, HEADER_BYTES, HeaderError, PAYLOAD_MAX_BYTES};
+use super::format::{self, FRAME_BYTES, HEADER_BYTES, Header, HeaderError, PAYLOAD_MAX_BYTES};
 use minoots_kernel::EventRecord;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -29,8 +29,8 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// Opens a segment of a partition at its first record; also returns the sequence that its header names.
-    pub(super) fn open(disk: &dyn Disk, path: &'a Path, partition: u32) -> Result<(Self, u64), StoreError> {
+    /// Opens a segment of a partition at its first record; also returns what its header says.
+    pub(super) fn open(disk: &dyn Disk, path: &'a Path, partition: u32) -> Result<(Self, Header), StoreError> {
         let file = disk.open_to_read(path).map_err(StoreError::io("open", path))?;
         let length = file.length().map_err(StoreError::io("examine", path))?;
         let mut file = FileReader::new(file);
@@ -39,19 +39,19 @@ impl<'a> Scan<'a> {
             return Err(StoreError::damaged(path, length, "it ends inside the header"));
         }
         file.read_exact(&mut header).map_err(StoreError::io("read", path))?;
-        let (first, found) = format::decode_header(&header).map_err(|e| match e {
+        let found = format::decode_header(&header).map_err(|e| match e {
             HeaderError::NotASegment => StoreError::damaged(path, 0, "this is no event log"),
             HeaderError::Checksum => StoreError::damaged(path, 0, "the header's checksum is wrong"),
             HeaderError::Newer(found) => {
                 StoreError::NewerFormat { path: path.to_path_buf(), found, newest: format::VERSION }
             }
         })?;
-        if found != partition {
-            let why = format!("it belongs to partition {found}, not {partition}");
+        if found.partition != partition {
+            let why = format!("it belongs to partition {}, not {partition}", found.partition);
             return Err(StoreError::damaged(path, 24, why));
         }
         let input = BufReader::with_capacity(256 << 10, file);
-        Ok((Self { path, input, offset: HEADER_BYTES as u64, length, frame: Vec::new() }, first))
+        Ok((Self { path, input, offset: HEADER_BYTES as u64, length, frame: Vec::new() }, found))
     }
 
     /// Goes to a place that is known to lie between two frames.

@@ -57,7 +57,7 @@ impl Snapshots {
     }
 
     /// Lets go of the log's segments from before `before_ns`, when they are worth a snapshot.
-    pub fn trim(&mut self, index: &dyn TimerIndex, before_ns: i64) -> Result<(), StoreError> {
+    pub fn trim(&self, index: &dyn TimerIndex, before_ns: i64) -> Result<(), StoreError> {
         let old = self.trimmer.old_bytes(index.applied(), before_ns)?;
         let (mut covered, mut snapshot_bytes) = (0, 0);
         if let Some((sequence, path)) = self.newest()? {
@@ -93,8 +93,16 @@ impl Snapshots {
         Ok(found)
     }
 
-    /// Writes a snapshot of the index as it stands, and returns the last event that it knows of.
+    /// Writes a snapshot of the index as it stands, and returns the last event that it knows of. One that cannot be
+    /// finished leaves nothing behind.
     pub fn write(&self, index: &dyn TimerIndex) -> Result<u64, StoreError> {
+        self.write_whole(index).inspect_err(|_| {
+            // What stays is written over by the next one, and removed when the log is next opened.
+            let _ = self.disk.remove(&self.directory.join("snapshot.new"));
+        })
+    }
+
+    fn write_whole(&self, index: &dyn TimerIndex) -> Result<u64, StoreError> {
         // A checkpoint first: an index that is lost after this must not be behind the log that is left.
         index.checkpoint()?;
         let unfinished = self.directory.join("snapshot.new");
@@ -185,7 +193,9 @@ impl Snapshots {
                 newest: VERSION,
             });
         }
-        if format::u32_at(header, 60) != crc32c::crc32c(&header[..60]) {
+        if format::u32_at(header, 60) != crc32c::crc32c(&header[..60])
+            || format::u32_at(header, 12) as usize != HEADER_BYTES
+        {
             return Err(StoreError::damaged(path, 0, "the header's checksum is wrong"));
         }
         if format::u32_at(header, 24) != self.partition {

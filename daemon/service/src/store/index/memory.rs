@@ -1,7 +1,7 @@
 //! An index that forgets: for tests and simulations of what stands on an index, and the model that others are held to.
 
 use super::super::StoreError;
-use super::{IndexPage, LIST_SCAN_MAX, StateCounts, TimerIndex, TimerQuery};
+use super::{EachTimer, IndexPage, LIST_SCAN_MAX, StateCounts, TimerIndex, TimerQuery};
 use minoots_kernel::ledger::{self, LedgerChange};
 use minoots_kernel::{Committed, DueKey, LedgerEntry, TenantId, TimerId, TimerInstance};
 use std::collections::BTreeMap;
@@ -93,7 +93,9 @@ impl State {
             }
         }
         let lines: Vec<_> = self.ledger_of(id, Bound::Unbounded).map(|e| (id, e.nominal_ns)).collect();
-        lines.iter().for_each(|line| drop(self.ledger.remove(line)));
+        for line in &lines {
+            self.ledger.remove(line);
+        }
     }
 }
 
@@ -194,14 +196,13 @@ impl TimerIndex for MemoryIndex {
         let is_old = |e: &LedgerEntry| e.settled_ns().is_some_and(|at_ns| at_ns < before_ns);
         let old: Vec<_> = state.ledger.iter().filter(|(_, e)| is_old(e)).map(|(k, _)| *k).collect();
         let old: Vec<_> = old.into_iter().take(limit - gone.len()).collect();
-        old.iter().for_each(|line| drop(state.ledger.remove(line)));
+        for line in &old {
+            state.ledger.remove(line);
+        }
         Ok(gone.len() + old.len())
     }
 
-    fn dump(
-        &self,
-        each: &mut dyn FnMut(u64, &TimerInstance, &[LedgerEntry]) -> Result<(), StoreError>,
-    ) -> Result<u64, StoreError> {
+    fn dump(&self, each: &mut EachTimer<'_>) -> Result<u64, StoreError> {
         let state = self.state().clone();
         for (id, timer) in &state.timers {
             let ledger: Vec<_> = state.ledger_of(*id, Bound::Unbounded).cloned().collect();

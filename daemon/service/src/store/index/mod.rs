@@ -17,6 +17,9 @@ use minoots_kernel::{
 };
 use std::sync::Arc;
 
+/// Takes a timer with its ledger, and the last event that they know of.
+pub type EachTimer<'a> = dyn FnMut(u64, &TimerInstance, &[LedgerEntry]) -> Result<(), StoreError> + 'a;
+
 /// The index of one partition. One thread writes; any thread reads, and sees each write whole or not at all.
 pub trait TimerIndex: Send + Sync {
     /// The last event whose changes are in it.
@@ -60,10 +63,7 @@ pub trait TimerIndex: Send + Sync {
     fn drop_history(&self, before_ns: i64, limit: usize) -> Result<usize, StoreError>;
 
     /// Hands out everything in it at one moment, as the last event of that moment and then each timer with its ledger.
-    fn dump(
-        &self,
-        each: &mut dyn FnMut(u64, &TimerInstance, &[LedgerEntry]) -> Result<(), StoreError>,
-    ) -> Result<u64, StoreError>;
+    fn dump(&self, each: &mut EachTimer<'_>) -> Result<u64, StoreError>;
 
     /// Fills an empty index with timers from a snapshot; `applied` is the last event that they know of.
     fn restore(&self, applied: u64, timers: &[(TimerInstance, Vec<LedgerEntry>)]) -> Result<(), StoreError>;

@@ -14,7 +14,7 @@ mod values;
 mod write;
 
 use super::super::StoreError;
-use super::{IndexPage, StateCounts, TimerIndex, TimerQuery};
+use super::{EachTimer, IndexPage, StateCounts, TimerIndex, TimerQuery};
 use batch::Batch;
 use database::{Engine, Space, Unusable, View};
 use meta::{FORMAT, Meta, MetaError};
@@ -346,10 +346,7 @@ impl TimerIndex for DiskIndex {
         self.write(|pending, view| write::drop_history(pending, view, before_ns, limit))
     }
 
-    fn dump(
-        &self,
-        each: &mut dyn FnMut(u64, &TimerInstance, &[LedgerEntry]) -> Result<(), StoreError>,
-    ) -> Result<u64, StoreError> {
+    fn dump(&self, each: &mut EachTimer<'_>) -> Result<u64, StoreError> {
         self.read(|view| read::dump(view, each))
     }
 

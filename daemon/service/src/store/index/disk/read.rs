@@ -1,7 +1,7 @@
 //! Reads: each from a view of one moment.
 
 use super::super::super::StoreError;
-use super::super::{IndexPage, LIST_SCAN_MAX, TimerQuery};
+use super::super::{EachTimer, IndexPage, LIST_SCAN_MAX, TimerQuery};
 use super::database::{Row, Space, View};
 use super::keys::Due;
 use super::meta::Meta;
@@ -227,9 +227,6 @@ fn take_lines(
     }
     Ok(lines)
 }
-
-/// Takes a timer with its ledger, and the last event that they know of.
-type EachTimer<'a> = dyn FnMut(u64, &TimerInstance, &[LedgerEntry]) -> Result<(), StoreError> + 'a;
 
 /// Hands out every timer with its ledger; returns the last event that they know of.
 pub(super) fn dump(view: &View<'_>, each: &mut EachTimer<'_>) -> Result<u64, StoreError> {

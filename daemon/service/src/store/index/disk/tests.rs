@@ -10,11 +10,13 @@ use super::{DiskIndex, IndexOptions, keys};
 use chronotick_core::Timestamp;
 use minoots_kernel::{
     Change, ClockStamp, Command, Committed, DueKey, Kernel, NothingCold, ScheduleSpec, TenantId,
-    TimerDefinition, TimerId, TimerState,
+    TimerDefinition, TimerId, TimerInstance, TimerState,
 };
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn at(ns: i64) -> ClockStamp {
     ClockStamp::os(Timestamp::from_ns(ns))
@@ -134,6 +136,38 @@ fn the_floor_of_due_times_rises_with_what_is_gone_and_falls_with_what_comes() {
     create(&mut kernel, 42, 7, "");
     index.apply(&[kernel.commit()]).unwrap();
     assert_eq!(due(&index), [id(42)]);
+}
+
+#[test]
+fn a_reader_sees_a_write_whole_or_not_at_all() {
+    const TIMERS: u64 = 20;
+    let dir = scratch();
+    let (index, mut kernel) = filled(dir.path(), TIMERS);
+    let is_over = AtomicBool::new(false);
+    let paused = TimerQuery { state: Some(TimerState::Paused), limit: 100, ..TimerQuery::default() };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                assert!([0, TIMERS].contains(&(due(&index).len() as u64)));
+                assert!([0, TIMERS].contains(&(index.list(&paused).unwrap().timers.len() as u64)));
+                let mut states = BTreeSet::new();
+                let mut each = |_, timer: &TimerInstance, _: &[_]| {
+                    states.insert(timer.status.state as u8);
+                    Ok(())
+                };
+                index.dump(&mut each).unwrap();
+                assert_eq!(states.len(), 1);
+            }
+        });
+        for _ in 0..100 {
+            (1..=TIMERS).for_each(|n| change(&mut kernel, n, Change::Pause { reason: None }));
+            index.apply(&[kernel.commit()]).unwrap();
+            (1..=TIMERS).for_each(|n| change(&mut kernel, n, Change::Resume));
+            index.apply(&[kernel.commit()]).unwrap();
+            index.checkpoint().unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

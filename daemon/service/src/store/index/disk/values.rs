@@ -307,3 +307,104 @@ pub(super) fn outcome(value: &[u8]) -> Result<(u64, LedgerOutcome), String> {
 pub(super) fn delivery(value: &[u8]) -> Result<(u64, Delivery), String> {
     part("a delivery", value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use minoots_kernel::TenantId;
+
+    fn changed() -> TimerInstance {
+        let definition = TimerDefinition {
+            tenant: TenantId::new("t"),
+            name: "n".to_string(),
+            priority: -3,
+            labels: [("a".to_string(), "b".to_string())].into(),
+            ..TimerDefinition::default()
+        };
+        let (id, definition) = (TimerId::from_u128(7), Arc::new(definition));
+        let event = Event::Scheduled { timer: id, definition, due_ns: 12, nominal_ns: Some(9) };
+        let tenant = TenantId::new("t");
+        let record = EventRecord { sequence: 1, tenant, at_ns: -5, clock: ClockSource::Page, event };
+        let mut timer = TimerInstance::created_by(&record).unwrap();
+        let result =
+            ActionResult { action: "a".to_string(), ok: true, attempts: 1, detail: "200".to_string() };
+        let status = &mut timer.status;
+        status.version = 4;
+        status.flights.push(Flight { nominal_ns: 9, fired_ns: 13 });
+        status.buffered = Some(Occurrence { nominal_ns: 14, due_ns: 15 });
+        status.resolutions.push(Resolution { upstream: TimerId::from_u128(8), counts: true });
+        status.reason = Some("why".to_string());
+        status.last = Some(LastFire {
+            nominal_ns: 9,
+            due_ns: 12,
+            armed_ns: Some(1),
+            fired_ns: 13,
+            clock: ClockSource::Os,
+            max_error_ns: Some(2),
+            delivered_ns: Some(14),
+            results: vec![result],
+            acknowledged_ns: Some(16),
+        });
+        timer
+    }
+
+    fn created() -> TimerInstance {
+        let mut timer = changed();
+        let first = Event::Scheduled {
+            timer: timer.id,
+            definition: timer.definition.clone(),
+            due_ns: 12,
+            nominal_ns: Some(9),
+        };
+        let tenant = timer.tenant().clone();
+        let record = EventRecord { sequence: 1, tenant, at_ns: -5, clock: ClockSource::Page, event: first };
+        timer.status = TimerInstance::created_by(&record).unwrap().status;
+        timer
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect()
+    }
+
+    /// What format 1 has been from its first day. What is written may change, what is read may not.
+    const CREATION: &str = "0100000003fffffffffffffffb0002000000000000000c000000000000000988a674656e616e74a174a46e616d\
+        65a16ea87363686564756c6581a861667465725f6e7300a7616374696f6e7390a66c6162656c7381a161a162ad\
+        6d657461646174615f6a736f6ec0af6964656d706f74656e63795f6b6579c0a87072696f72697479fd";
+    const STATE: &str = "0189a173a97363686564756c6564a17604a162fba16e92090ca1759182aa6e6f6d696e616c5f6e7309a8666972\
+        65645f6e730da177920e0fa16c89a16e09a1640ca16101a1660da163a26f73a16202a1650ea1729184a6616374\
+        696f6ea161a26f6bc3a8617474656d70747301a664657461696ca3323030a16b10a1729182a875707374726561\
+        6dc41000000000000000000000000000000008a6636f756e7473c3a179a3776879";
+
+    #[test]
+    fn values_of_format_1_stay_readable() {
+        let (mut creation, mut state) = (Vec::new(), Vec::new());
+        put_creation(&mut creation, 3, &created()).unwrap();
+        put_state(&mut state, &changed().status).unwrap();
+        assert_eq!((hex(&creation), hex(&state)), (CREATION.to_string(), STATE.to_string()));
+        assert_eq!(timer(TimerId::from_u128(7), &bytes(CREATION), None), Ok(created()));
+        assert_eq!(timer(TimerId::from_u128(7), &bytes(CREATION), Some(&bytes(STATE))), Ok(changed()));
+        assert_eq!(tenant_of(&creation), Some(3));
+    }
+
+    #[test]
+    fn fields_that_come_later_are_passed_over() {
+        #[derive(Serialize)]
+        struct Later {
+            s: TimerState,
+            v: u64,
+            b: i64,
+            zz: Vec<u32>,
+        }
+        let later = Later { s: TimerState::Paused, v: 9, b: 1, zz: vec![1, 2] };
+        let state = [&[FORMAT], &rmp_serde::to_vec_named(&later).unwrap()[..]].concat();
+        let timer = timer(TimerId::from_u128(7), &bytes(CREATION), Some(&state)).unwrap();
+        assert_eq!(
+            (timer.status.state, timer.status.version, timer.status.next),
+            (TimerState::Paused, 9, None)
+        );
+    }
+}
