@@ -18,6 +18,7 @@ const PAGE: usize = 1000;
 const RETRY: Duration = Duration::from_millis(500);
 
 /// The task that links timers; see the module.
+#[derive(Clone)]
 pub struct Linker {
     engine: EngineHandle,
     feed: Feed,
