@@ -95,6 +95,19 @@ impl TimerDefinition {
         })
     }
 
+    /// The sum of its texts, in bytes.
+    pub fn text_bytes(&self) -> usize {
+        let labels = self.labels.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
+        let actions =
+            self.actions.iter().map(|a| a.id.len() + a.kind.len() + a.parameters_json.len()).sum::<usize>();
+        let optional = [&self.metadata_json, &self.idempotency_key]
+            .into_iter()
+            .flatten()
+            .map(String::len)
+            .sum::<usize>();
+        self.tenant.as_str().len() + self.name.len() + labels + actions + optional
+    }
+
     /// How late an occurrence may be before it counts as missed.
     pub fn grace_ns(&self) -> i64 {
         self.grace_ns.unwrap_or(GRACE_DEFAULT_NS)

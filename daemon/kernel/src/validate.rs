@@ -34,7 +34,7 @@ pub(crate) fn definition(d: &TimerDefinition) -> Result<(), CommandError> {
     if let Some(after) = &d.start_after {
         start_after(after)?;
     }
-    let total = text_bytes(d);
+    let total = d.text_bytes();
     if total > DEFINITION_MAX_BYTES {
         return Err(CommandError::Invalid(format!(
             "the timer's definition has {total} bytes of text: keep it to {DEFINITION_MAX_BYTES}"
@@ -119,15 +119,6 @@ fn check_count(what: &str, count: usize, max: usize) -> Result<(), CommandError>
         return Err(CommandError::Invalid(format!("the timer has {count} {what}: give it {max} or fewer")));
     }
     Ok(())
-}
-
-fn text_bytes(d: &TimerDefinition) -> usize {
-    let labels = d.labels.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
-    let actions =
-        d.actions.iter().map(|a| a.id.len() + a.kind.len() + a.parameters_json.len()).sum::<usize>();
-    let optional =
-        [&d.metadata_json, &d.idempotency_key].into_iter().flatten().map(String::len).sum::<usize>();
-    d.tenant.as_str().len() + d.name.len() + labels + actions + optional
 }
 
 #[cfg(test)]

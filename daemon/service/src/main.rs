@@ -10,6 +10,9 @@ use std::io::Write;
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The exit code for a wrong command line or configuration; clap uses the same.
 const BAD_USAGE: u8 = 2;
 

@@ -9,8 +9,8 @@ use minoots::clock::ManualClock;
 use minoots::engine::{Cursor, EngineError, Retention, Started};
 use minoots::store::{LogOptions, StoreError, TimerQuery, embedded};
 use minoots_kernel::{
-    ActionResult, CommandError, Need, StartAfter, TenantId, TimerDefinition, TimerId, TimerInstance, TimerState,
-    Upstream, UpstreamOn,
+    ActionResult, CommandError, Need, StartAfter, TenantId, TimerDefinition, TimerId, TimerInstance,
+    TimerState, Upstream, UpstreamOn,
 };
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -71,7 +71,8 @@ async fn partitions_are_one_service() {
     let engine = start(dir.path(), 3, &clock, 1);
     let mut created = Vec::new();
     for n in 0..40 {
-        let keyed = TimerDefinition { idempotency_key: Some(n.to_string()), ..definition("n", Span::from_secs(9)) };
+        let keyed =
+            TimerDefinition { idempotency_key: Some(n.to_string()), ..definition("n", Span::from_secs(9)) };
         created.push(engine.handle.create(keyed.clone()).await.unwrap().timer.id);
         // The same key finds the timer in whichever partition it is.
         let again = engine.handle.create(keyed).await.unwrap();
@@ -161,7 +162,10 @@ async fn chains_cross_partitions_and_restarts() {
     end(engine).await;
 
     let mut engine = start(dir.path(), 3, &clock, 2);
-    assert_eq!(engine.handle.get(TenantId::default(), gathered).await.unwrap().status.state, TimerState::Waiting);
+    assert_eq!(
+        engine.handle.get(TenantId::default(), gathered).await.unwrap().status.state,
+        TimerState::Waiting
+    );
     clock.set(START + Span::from_secs(10));
     engine.handle.status().await.unwrap();
     while fired < 6 {
@@ -220,7 +224,8 @@ async fn history_goes_after_its_time_and_consumers_are_told() {
         start_over(stores, clock.clone(), process, keep)
     };
     let engine = open(1);
-    let pending = engine.handle.create(definition("pending", Span::from_secs(1_000_000))).await.unwrap().timer;
+    let pending =
+        engine.handle.create(definition("pending", Span::from_secs(1_000_000))).await.unwrap().timer;
     let mut gone = Vec::new();
     for _ in 0..100 {
         let timer = engine.handle.create(definition("gone", Span::from_secs(9000))).await.unwrap().timer;

@@ -2,7 +2,8 @@
 //!
 //! Subject and floor alternate in the same run, and a figure is the median over the rounds, since on a shared machine
 //! two runs one after the other differ by a factor of two. `--json` prints one line per figure, else a table is
-//! printed. `--dir DIR` chooses the disk (default: the temporary directory).
+//! printed. `--dir DIR` chooses the disk (default: the temporary directory), `--only create|fire|herd|lateness` one part;
+//! `--scale 50M` measures many pending timers instead.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod floor;
@@ -20,6 +21,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Runtime;
+
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: usize = 9;
 const BATCH: usize = 100;
@@ -343,15 +348,26 @@ fn main() {
         }
         return;
     }
+    let only = value_of("--only");
+    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
     let (create_bytes, fire_bytes) = event_bytes(&dir.path().join("size"), &runtime);
     if !json {
         println!("a create takes {create_bytes} bytes of log, a fire {fire_bytes}");
     }
-    for figure in create_figures(dir.path(), &runtime, create_bytes) {
-        figure.print(json);
+    if wanted("create") {
+        for figure in create_figures(dir.path(), &runtime, create_bytes) {
+            figure.print(json);
+        }
     }
-    fire_figure(dir.path(), &runtime, fire_bytes).print(json);
-    herd_figure(dir.path(), &runtime, fire_bytes).print(json);
+    if wanted("fire") {
+        fire_figure(dir.path(), &runtime, fire_bytes).print(json);
+    }
+    if wanted("herd") {
+        herd_figure(dir.path(), &runtime, fire_bytes).print(json);
+    }
+    if !wanted("lateness") {
+        return;
+    }
     for figure in lateness_figures(dir.path(), &runtime) {
         figure.print(json);
     }

@@ -156,7 +156,18 @@ pub struct PartitionLink {
     /// Its index, for reads.
     pub index: Arc<dyn TimerIndex>,
     /// How far the index has come.
-    pub applied: watch::Receiver<u64>,
+    pub applied: watch::Receiver<Applied>,
+    /// Names the store in errors.
+    pub place: String,
+}
+
+/// How far an index has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Applied {
+    /// The last event that it has.
+    pub sequence: u64,
+    /// It has no room for more.
+    pub is_full: bool,
 }
 
 impl PartitionLink {
@@ -170,8 +181,12 @@ impl PartitionLink {
     async fn caught_up(&self) -> Result<(), EngineError> {
         let last = self.ask(Request::LastSequence).await?;
         let mut applied = self.applied.clone();
-        applied.wait_for(|a| *a >= last).await.map_err(|_| EngineError::ShuttingDown)?;
-        Ok(())
+        let applied = applied.wait_for(|a| a.sequence >= last || a.is_full).await;
+        match applied.map_err(|_| EngineError::ShuttingDown)? {
+            applied if applied.sequence >= last => Ok(()),
+            // A listing that lacks what was acknowledged would be wrong, and the wait could be long.
+            _ => Err(EngineError::StoreFull { path: self.place.clone() }),
+        }
     }
 
     /// Reads the index where a wait for the disk holds nobody up.

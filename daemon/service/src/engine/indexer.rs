@@ -1,6 +1,8 @@
 //! The index's side of a partition: takes in what was committed, reads pages of timers that will be due, and keeps the
 //! history for its time.
 
+use super::handle::Applied;
+use crate::store::index::INDEX_NICE;
 use crate::store::{Snapshots, StoreError, TimerIndex};
 use chronotick_core::{Span, Timestamp};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -69,7 +71,7 @@ impl Default for Retention {
 /// One partition's index with its work.
 pub struct Indexer {
     index: Arc<dyn TimerIndex>,
-    applied: watch::Sender<u64>,
+    applied: watch::Sender<Applied>,
     progress: Sender<Progress>,
     /// What was committed and could not be taken in.
     waiting: Vec<Committed>,
@@ -88,8 +90,8 @@ impl Indexer {
         progress: Sender<Progress>,
         snapshots: Option<Snapshots>,
         retention: Retention,
-    ) -> (Self, watch::Receiver<u64>) {
-        let (applied, receiver) = watch::channel(index.applied());
+    ) -> (Self, watch::Receiver<Applied>) {
+        let (applied, receiver) = watch::channel(Applied { sequence: index.applied(), is_full: false });
         let indexer = Self {
             index,
             applied,
@@ -107,7 +109,7 @@ impl Indexer {
     /// Works until there is nobody to ask it. `now` tells the time for the retention.
     pub(super) fn run(mut self, jobs: &Receiver<Job>, mut now: impl FnMut() -> Timestamp) {
         // Behind the timing thread in the queue for the processor, where the system lets a thread be.
-        let _ = rustix::process::nice(5);
+        let _ = rustix::process::nice(INDEX_NICE);
         self.in_background = true;
         let mut next_turn = now();
         loop {
@@ -177,11 +179,12 @@ impl Indexer {
             Ok(()) => {
                 self.waiting.clear();
                 self.is_dirty = true;
-                self.applied.send_replace(last);
+                self.applied.send_replace(Applied { sequence: last, is_full: false });
                 // The partition may have ended before.
                 let _ = self.progress.send(Progress::Applied(last));
             }
             Err(error) => {
+                self.applied.send_modify(|applied| applied.is_full = true);
                 let _ = self.progress.send(Progress::Stuck(error));
             }
         }

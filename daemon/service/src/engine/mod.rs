@@ -125,7 +125,8 @@ fn start_partition(
         let _ = job_sender.send(Job::Apply(Arc::new(committed)));
     }
     let (indexer, applied) = Indexer::new(index.clone(), progress_sender, snapshots, retention);
-    let link = PartitionLink { requests: request_sender, index: index.clone(), applied };
+    let link =
+        PartitionLink { requests: request_sender, index: index.clone(), applied, place: place.clone() };
     let outputs = Outputs::new(fires, writer, job_sender);
     let partition = Partition::new(kernel, log, index, place, own_clock, outputs);
     let spawn =

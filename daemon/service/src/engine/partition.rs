@@ -13,6 +13,7 @@ use crate::store::{EventLog, StoreError, TimerIndex};
 use chronotick_core::{MonoTime, Span};
 use crossbeam_channel::{Receiver, Sender, never, select_biased};
 use minoots_kernel::{ClockStamp, Command, DueKey, Event, EventRecord, FiringId, Kernel, TimerInstance};
+use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
@@ -37,6 +38,9 @@ const ARMED_MAX: usize = 1_000_000;
 const PAGE_TIMERS: usize = 4096;
 /// While the index lags so many changes behind, requests wait, so that memory stays bounded.
 const UNSETTLED_MAX: usize = 200_000;
+
+/// The index has to have room for so many times what it lacks: the log takes room meanwhile, and sizes are estimates.
+const ROOM_FACTOR: u64 = 4;
 
 /// Whether events can be stored.
 enum Health {
@@ -71,6 +75,10 @@ pub struct Partition {
     is_loading: bool,
     /// The index cannot take what it is given.
     is_index_stuck: bool,
+    /// The last event and the size of each batch that the index may not have, oldest first.
+    unapplied: VecDeque<(u64, u64)>,
+    /// The sum of those sizes.
+    unapplied_bytes: u64,
 }
 
 impl Outputs {
@@ -111,6 +119,8 @@ impl Partition {
             health: Health::Sound,
             is_loading: false,
             is_index_stuck: false,
+            unapplied: VecDeque::new(),
+            unapplied_bytes: 0,
         }
     }
 
@@ -196,6 +206,9 @@ impl Partition {
             Progress::Applied(sequence) => {
                 self.applied = sequence;
                 self.is_index_stuck = false;
+                while let Some((_, bytes)) = self.unapplied.pop_front_if(|(last, _)| *last <= sequence) {
+                    self.unapplied_bytes -= bytes;
+                }
             }
             Progress::Loaded { timers, horizon } => {
                 self.is_loading = false;
@@ -301,8 +314,15 @@ impl Partition {
 
     /// Makes the staged events durable and tells of them, or takes them back.
     fn store(&mut self) -> bool {
-        match self.log.append(self.kernel.staged()) {
+        let staged = self.kernel.staged();
+        let Some(last) = staged.last().map(|r| r.sequence) else { return true };
+        let bytes = staged.iter().map(size_of_event).sum();
+        // What the index has no room for must not be acknowledged: it could be neither listed nor forgotten.
+        let room = self.index.check_room(ROOM_FACTOR * (self.unapplied_bytes + bytes));
+        match room.and_then(|()| self.log.append(staged)) {
             Ok(()) => {
+                self.unapplied.push_back((last, bytes));
+                self.unapplied_bytes += bytes;
                 self.publish();
                 true
             }
@@ -317,9 +337,6 @@ impl Partition {
     /// Tells of the events that have just become durable.
     fn publish(&mut self) {
         let committed = self.kernel.commit();
-        if committed.records.is_empty() {
-            return;
-        }
         let orders: Vec<_> = committed.records.iter().filter_map(|r| self.order(r)).collect();
         if !orders.is_empty() {
             self.send_fires(orders);
@@ -355,7 +372,8 @@ impl Partition {
         if self.clock.passing() < retry_at || self.is_index_stuck {
             return false;
         }
-        match self.log.check_room() {
+        let room = self.index.check_room(ROOM_FACTOR * self.unapplied_bytes);
+        match room.and_then(|()| self.log.check_room()) {
             Ok(()) => {
                 tracing::info!(place = self.place, "there is room again: changes are accepted");
                 self.health = Health::Sound;
@@ -432,6 +450,17 @@ fn commands(request: &Request, handle: impl FnMut(Command) -> Answer) -> Vec<Ans
     match request {
         Request::Commands(commands, _) => commands.iter().cloned().map(handle).collect(),
         Request::Get(..) | Request::LastSequence(_) | Request::Status(_) | Request::Shutdown => Vec::new(),
+    }
+}
+
+/// About how many bytes an event takes.
+fn size_of_event(record: &EventRecord) -> u64 {
+    const REST_BYTES: u64 = 512;
+    match &record.event {
+        Event::Scheduled { definition, .. } | Event::Held { definition, .. } => {
+            REST_BYTES + definition.text_bytes() as u64
+        }
+        _ => REST_BYTES,
     }
 }
 

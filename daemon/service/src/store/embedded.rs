@@ -3,7 +3,7 @@
 //! docs/formats/event-log.md says what is where. How many partitions there are is decided when the directory is made.
 
 use super::disk::OsDisk;
-use super::index::{DiskIndex, IndexOptions};
+use super::index::{DiskIndex, INDEX_NICE, IndexOptions};
 use super::{LogOptions, PartitionStore, SegmentLog, Snapshots, StoreError};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -39,13 +39,29 @@ fn open_partition(
     let directory = partition_directory(data, number);
     // The log first: it holds the directory against other processes.
     let log = SegmentLog::open(&directory, number, options)?;
-    let index = DiskIndex::open_with(&directory.join("index"), index)?;
+    let index = open_index(directory.join("index"), index)?;
     let snapshots = Snapshots::new(Arc::new(OsDisk), &directory, number, log.trimmer());
     Ok(PartitionStore {
         log: Box::new(log),
         index: Arc::new(index),
         snapshots: Some(snapshots),
         place: data.display().to_string(),
+    })
+}
+
+/// Opens an index on a thread that stands back behind the timing thread: those that the storage engine starts, for its
+/// merges and flushes, stand back with it.
+fn open_index(directory: PathBuf, options: IndexOptions) -> Result<DiskIndex, StoreError> {
+    let at = directory.clone();
+    let open = move || {
+        let _ = rustix::process::nice(INDEX_NICE);
+        DiskIndex::open_with(&directory, options)
+    };
+    let thread = std::thread::Builder::new().name("minoots-open".to_string()).spawn(open);
+    let thread = thread.map_err(StoreError::io("start a thread for", &at))?;
+    thread.join().unwrap_or_else(|_panic| {
+        let why = "opening it panicked".to_string();
+        Err(StoreError::Index { path: at, why })
     })
 }
 

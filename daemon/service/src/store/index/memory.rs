@@ -122,6 +122,10 @@ impl TimerIndex for MemoryIndex {
         Ok(())
     }
 
+    fn check_room(&self, _bytes: u64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn checkpoint(&self) -> Result<(), StoreError> {
         let mut state = self.state();
         state.durable = None;

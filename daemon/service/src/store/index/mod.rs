@@ -20,6 +20,9 @@ use std::sync::Arc;
 /// Takes a timer with its ledger, and the last event that they know of.
 pub type EachTimer<'a> = dyn FnMut(u64, &TimerInstance, &[LedgerEntry]) -> Result<(), StoreError> + 'a;
 
+/// How far the threads of an index stand back behind the timing thread, as `nice` counts.
+pub(crate) const INDEX_NICE: i32 = 10;
+
 /// The index of one partition. One thread writes; any thread reads, and sees each write whole or not at all.
 pub trait TimerIndex: Send + Sync {
     /// The last event whose changes are in it.
@@ -27,6 +30,10 @@ pub trait TimerIndex: Send + Sync {
 
     /// Takes in what was committed, in order; all of it becomes visible at once. Not durable until [`Self::checkpoint`].
     fn apply(&self, batches: &[Committed]) -> Result<(), StoreError>;
+
+    /// [`StoreError::Full`] where there may be no room for changes of so many bytes: they must not be acknowledged then,
+    /// since the index could not take them in.
+    fn check_room(&self, bytes: u64) -> Result<(), StoreError>;
 
     /// Makes durable what was applied.
     fn checkpoint(&self) -> Result<(), StoreError>;

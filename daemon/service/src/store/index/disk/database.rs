@@ -143,8 +143,8 @@ impl Engine {
     /// [`StoreError::Full`] where a write of so many bytes, and the engine's work after it, may not find room. The engine
     /// stops for good at the first write that finds none, and it may wait for ever for one in the background, so that is
     /// not tried.
-    pub(super) fn check_room(&self, bytes: usize) -> Result<(), StoreError> {
-        check_room(&self.directory, self.database.write_buffer_size() + 2 * bytes as u64)
+    pub(super) fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
+        check_room(&self.directory, self.database.write_buffer_size() + 2 * bytes)
     }
 
     fn error(&self, what: &'static str, error: fjall::Error) -> StoreError {

@@ -145,7 +145,7 @@ impl DiskIndex {
         &self,
         fill: impl FnOnce(&mut Pending<'_>, &View<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.write_where(Engine::check_room, fill)
+        self.write_where(|engine, bytes| engine.check_room(bytes as u64), fill)
     }
 
     /// The same after a check of one's own for so many bytes.
@@ -282,6 +282,14 @@ impl TimerIndex for DiskIndex {
 
     fn apply(&self, batches: &[Committed]) -> Result<(), StoreError> {
         self.write(|pending, view| write::apply(pending, view, batches))
+    }
+
+    fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
+        match &*self.engine() {
+            Some(engine) => engine.check_room(bytes),
+            // It is opened again by the next write.
+            None => Ok(()),
+        }
     }
 
     fn checkpoint(&self) -> Result<(), StoreError> {
