@@ -1,13 +1,13 @@
 //! The far: buckets of about four seconds, each a list of timers in no order until their time is near.
 //!
 //! A ring has the buckets of the next day and a half; a tree has all others. As a bucket comes near, its timers are
-//! spread over a [`Stretch`] of 1 ms slots: a few in each step, from eight buckets by turns, so that the memory
-//! accesses of one do not wait for those of another.
+//! spread over a [`Stretch`] of 1 ms slots, a few in each step.
 
 use super::Due;
 use super::bits::Bits;
+use super::list::List;
 use super::near::Stretch;
-use super::slab::{List, NIL, Slab};
+use super::slab::{NIL, Slab};
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -18,25 +18,30 @@ const BUCKET_BITS: u32 = 32;
 const SLOT_BITS: u32 = 20;
 /// Buckets in the ring: 39 hours.
 const RING: i64 = 1 << (47 - BUCKET_BITS);
-/// How many buckets are spread by turns, all before the time of the first of them: a power of two.
-const LANES: usize = 8;
+/// So many buckets after the present one are spread ahead of their time: 34 s. With more, what is near does not stay in
+/// the cache.
+const AHEAD: i64 = 8;
 /// At most so many buckets go from the tree to the ring in one step.
 const MOVES_MAX: usize = 256;
 /// Empty stretches kept for the next bucket.
-const SPARE_MAX: usize = 2 * LANES;
-/// The earliest due time is not known: the timer that had it was cancelled.
-const UNKNOWN: i64 = i64::MIN;
+const SPARE_MAX: usize = 16;
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    /// The earliest due time of all that came, or `UNKNOWN`. Says nothing once all the timers are in a stretch.
+    /// The timer that is due first of all that came, and the generation of its node; it may be out of use since.
+    first: u32,
+    first_generation: u32,
     first_due_ns: i64,
     /// The timers that are not in a stretch.
     list: List,
 }
 
 impl Bucket {
-    const EMPTY: Self = Self { first_due_ns: i64::MAX, list: List::EMPTY };
+    const EMPTY: Self = Self { first: NIL, first_generation: 0, first_due_ns: i64::MAX, list: List::EMPTY };
+
+    fn set_first<T: Copy>(&mut self, slab: &Slab<T>, number: u32, due_ns: i64) {
+        (self.first, self.first_generation, self.first_due_ns) = (number, slab.generation(number), due_ns);
+    }
 }
 
 #[derive(Debug)]
@@ -127,7 +132,9 @@ impl Far {
         } else {
             self.tree.entry(bucket).or_insert(Bucket::EMPTY)
         };
-        b.first_due_ns = b.first_due_ns.min(due_ns);
+        if b.first == NIL || due_ns < b.first_due_ns {
+            b.set_first(slab, number, due_ns);
+        }
         if let Some(s) = stretch
             && b.list.is_empty()
         {
@@ -142,23 +149,23 @@ impl Far {
         }
     }
 
-    /// Takes out a node.
+    /// Takes a node out of its list. Mostly that is to strike it out of its block: where the list is does not matter.
     #[inline]
     pub(super) fn unlink<T: Copy>(&mut self, slab: &mut Slab<T>, number: u32) {
-        let node = slab.node(number);
-        let (due_ns, prev, next) = (node.due_ns, node.prev, node.next);
+        let block = slab.node(number).block;
+        if !slab.blocks.strike(block, number) {
+            self.unlink_end(slab, number, block);
+        }
+    }
+
+    fn unlink_end<T: Copy>(&mut self, slab: &mut Slab<T>, number: u32, block: u32) {
+        let due_ns = slab.due_ns(number);
         let bucket = bucket_of(due_ns);
         let b = self.bucket_mut(bucket);
-        if b.first_due_ns == due_ns {
-            b.first_due_ns = UNKNOWN;
-        }
-        if prev != NIL && next != NIL {
-            return slab.unlink_between(prev, next);
-        }
-        if b.list.ends_with(number) {
-            b.list.unlink(slab, number);
+        if b.list.ends_with(block, number) {
+            b.list.unlink(&mut slab.blocks, block);
         } else if let Some(s) = self.stretch_at(bucket) {
-            self.stretches[s].1.unlink_end(slab, number, due_ns);
+            self.stretches[s].1.unlink_end(&mut slab.blocks, block, due_ns);
         }
         self.drop_if_empty(bucket);
     }
@@ -187,7 +194,7 @@ impl Far {
 
     /// The first bucket that has timers.
     #[inline]
-    fn first(&self) -> Option<i64> {
+    fn first_bucket(&self) -> Option<i64> {
         self.first_from(i64::MIN)
     }
 
@@ -211,21 +218,23 @@ impl Far {
         (found >= bucket).then_some(found)
     }
 
-    /// The earliest due time. Finds it without putting anything in order where that is possible.
-    pub(super) fn first_due_ns<T: Copy>(&mut self, slab: &mut Slab<T>) -> Option<i64> {
-        let bucket = self.first()?;
-        if let Some(known) = self.known_first_due_ns(bucket) {
-            return Some(known);
+    /// The timer that is due first. Finds it without putting anything in order where that is possible.
+    pub(super) fn first<T: Copy>(&mut self, slab: &mut Slab<T>) -> Option<u32> {
+        let bucket = self.first_bucket()?;
+        if let Some(b) = self.with_known_first(slab, bucket) {
+            return Some(b.first);
         }
         match self.put_in_order(slab, bucket) {
-            Some(s) => self.stretches[s].1.first_due_ns(slab),
-            None => Some(slab.node(self.list_of(bucket).first).due_ns),
+            Some(s) => self.stretches[s].1.first(slab),
+            None => self.list_of(bucket).first(slab),
         }
     }
 
-    fn known_first_due_ns(&mut self, bucket: i64) -> Option<i64> {
-        let Bucket { first_due_ns, list } = *self.bucket_mut(bucket);
-        (!list.is_empty() && first_due_ns != UNKNOWN).then_some(first_due_ns)
+    /// The bucket, if it is known which of its timers is due first. It is not when that was cancelled, or when the
+    /// timers are in a stretch.
+    fn with_known_first<T: Copy>(&mut self, slab: &Slab<T>, bucket: i64) -> Option<Bucket> {
+        let b = *self.bucket_mut(bucket);
+        (!b.list.is_empty() && b.first != NIL && b.first_generation == slab.generation(b.first)).then_some(b)
     }
 
     /// Moves at most `limit` timers due by `now_ns` to `out`, in order.
@@ -238,9 +247,11 @@ impl Far {
     ) -> usize {
         let mut taken = 0;
         while taken < limit
-            && let Some(bucket) = self.first()
+            && let Some(bucket) = self.first_bucket()
         {
-            if bucket > bucket_of(now_ns) || self.known_first_due_ns(bucket).is_some_and(|due| due > now_ns) {
+            if bucket > bucket_of(now_ns)
+                || self.with_known_first(slab, bucket).is_some_and(|b| b.first_due_ns > now_ns)
+            {
                 break;
             }
             let is_empty = match self.put_in_order(slab, bucket) {
@@ -253,8 +264,8 @@ impl Far {
                     let b = self.bucket_mut(bucket);
                     taken += b.list.take_due(slab, now_ns, limit - taken, out);
                     let is_empty = b.list.is_empty();
-                    if !is_empty {
-                        b.first_due_ns = slab.node(b.list.first).due_ns;
+                    if let Some(first) = b.list.first(slab) {
+                        b.set_first(slab, first, slab.due_ns(first));
                     }
                     is_empty
                 }
@@ -275,23 +286,25 @@ impl Far {
             None => {
                 let b = self.bucket_mut(bucket);
                 if b.list.sort_short(slab) {
-                    b.first_due_ns = slab.node(b.list.first).due_ns;
+                    if let Some(first) = b.list.first(slab) {
+                        b.set_first(slab, first, slab.due_ns(first));
+                    }
                     self.sorted = Some(bucket);
                     return None;
                 }
                 self.open(bucket)
             }
         };
-        let b = self.bucket_mut(bucket);
-        let mut number = core::mem::replace(&mut b.list, List::EMPTY).first;
-        let stretch_of = &mut self.stretches[stretch].1;
-        while number != NIL {
-            let node = slab.node(number);
-            let (next, due_ns) = (node.next, node.due_ns);
-            stretch_of.insert(slab, number, due_ns);
-            number = next;
-        }
+        self.spread(slab, bucket, stretch, usize::MAX);
         Some(stretch)
+    }
+
+    /// Moves at most `limit` timers from a bucket's list to its stretch, which is at this place; returns how many.
+    fn spread<T: Copy>(&mut self, slab: &mut Slab<T>, bucket: i64, stretch: usize, limit: usize) -> usize {
+        let mut list = core::mem::replace(&mut self.bucket_mut(bucket).list, List::EMPTY);
+        let moved = self.stretches[stretch].1.take_from(slab, &mut list, limit);
+        self.bucket_mut(bucket).list = list;
+        moved
     }
 
     /// Gives a bucket a stretch and says where it is.
@@ -302,59 +315,26 @@ impl Far {
         place
     }
 
-    /// Spreads at most about `budget` timers of the buckets that come next over their stretches; returns how many.
+    /// Spreads at most `budget` timers of the buckets that come next over their stretches; returns how many.
     pub(super) fn spread_ahead<T: Copy>(&mut self, slab: &mut Slab<T>, now_ns: i64, budget: usize) -> usize {
-        let end = (bucket_of(now_ns) | (LANES as i64 - 1)) + LANES as i64;
+        let end = bucket_of(now_ns) + AHEAD;
         let mut moved = 0;
         while moved < budget && self.spread_to < end {
-            let mut lanes = [0i64; LANES];
-            let mut count = 0;
-            let mut from = self.spread_to.saturating_add(1);
-            while count < LANES
-                && let Some(bucket) = self.first_from(from).filter(|b| *b <= end)
-            {
-                let list = self.list_of(bucket);
-                if !list.is_empty() && (self.stretch_at(bucket).is_some() || list.is_long(slab)) {
-                    lanes[count] = bucket;
-                    count += 1;
+            let from = self.spread_to.saturating_add(1);
+            let Some(bucket) = self.first_from(from).filter(|b| *b <= end) else {
+                self.spread_to = end;
+                break;
+            };
+            let list = self.list_of(bucket);
+            let stretch = self.stretch_at(bucket);
+            if !list.is_empty() && (stretch.is_some() || list.is_long(&slab.blocks)) {
+                let stretch = stretch.unwrap_or_else(|| self.open(bucket));
+                moved += self.spread(slab, bucket, stretch, budget - moved);
+                if !self.list_of(bucket).is_empty() {
+                    break;
                 }
-                from = bucket + 1;
             }
-            self.spread_to = if count == 0 { end } else { lanes[0] - 1 };
-            moved += self.spread_lanes(slab, &lanes[..count], budget - moved);
-        }
-        moved
-    }
-
-    /// Spreads timers of these buckets by turns until the budget is used or one of them has no more.
-    fn spread_lanes<T: Copy>(&mut self, slab: &mut Slab<T>, lanes: &[i64], budget: usize) -> usize {
-        for &bucket in lanes {
-            if self.stretch_at(bucket).is_none() {
-                self.open(bucket);
-            }
-        }
-        let mut heads = [NIL; LANES];
-        let mut stretches = [0; LANES];
-        for (k, &bucket) in lanes.iter().enumerate() {
-            heads[k] = self.list_of(bucket).first;
-            stretches[k] = self.stretch_at(bucket).unwrap_or_default();
-        }
-        let mut moved = 0;
-        while moved < budget && !lanes.is_empty() && !heads[..lanes.len()].contains(&NIL) {
-            // All loads first: they do not depend on one another, so the processor waits for them together.
-            let mut nodes = [(0, NIL); LANES];
-            for (node, &head) in nodes.iter_mut().zip(&heads[..lanes.len()]) {
-                let n = slab.node(head);
-                *node = (n.due_ns, n.next);
-            }
-            for k in 0..lanes.len() {
-                self.stretches[stretches[k]].1.insert(slab, heads[k], nodes[k].0);
-                heads[k] = nodes[k].1;
-            }
-            moved += lanes.len();
-        }
-        for (&bucket, &head) in lanes.iter().zip(&heads) {
-            self.bucket_mut(bucket).list.start_at(slab, head);
+            self.spread_to = bucket;
         }
         moved
     }
@@ -366,7 +346,7 @@ impl Far {
             self.start(now);
             return;
         }
-        let target = self.first().map_or(now, |first| first.min(now));
+        let target = self.first_bucket().map_or(now, |first| first.min(now));
         if target > self.base {
             let mut next = self.base + RING;
             self.base = target;
@@ -429,8 +409,8 @@ mod tests {
                 0,
                 "a bucket is in one place"
             );
-            slab.retire(number);
             far.unlink(&mut slab, number);
+            slab.fire(number);
         };
         let day_ns = 86_400_000_000_000;
         for day in [20_000, 20_001, 30_000, 0, 0, 3, -40_000, 106_000] {

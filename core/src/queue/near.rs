@@ -6,7 +6,8 @@
 
 use super::Due;
 use super::bits::Bits;
-use super::slab::{List, NIL, Slab};
+use super::list::{BLOCK, Blocks, Front, List};
+use super::slab::{NIL, Slab};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -69,29 +70,50 @@ impl Stretch {
         self.used.insert(slot);
     }
 
-    /// Takes out a node that is first or last in its list.
-    pub(super) fn unlink_end<T: Copy>(&mut self, slab: &mut Slab<T>, number: u32, due_ns: i64) {
+    /// Takes at most `limit` timers of this stretch's time from the front of a list; returns how many.
+    pub(super) fn take_from<T: Copy>(&mut self, slab: &mut Slab<T>, list: &mut List, limit: usize) -> usize {
+        let mut taken = 0;
+        while taken < limit && !list.is_empty() {
+            let Front { numbers, len } = list.take_front(&mut slab.blocks, limit - taken);
+            // All loads first: they do not depend on one another, so the processor waits for them together.
+            let (mut dues_ns, mut sum) = ([0; BLOCK], 0);
+            for (due_ns, &number) in dues_ns.iter_mut().zip(&numbers[..len]) {
+                *due_ns = slab.due_ns(number);
+                // The node will be written.
+                sum ^= slab.generation(number);
+            }
+            core::hint::black_box(sum);
+            for (&due_ns, &number) in dues_ns.iter().zip(&numbers[..len]) {
+                self.insert(slab, number, due_ns);
+            }
+            taken += len;
+        }
+        taken
+    }
+
+    /// Takes out a block that is first or last in its list, or `NIL` for a timer that is alone, due at `due_ns`.
+    pub(super) fn unlink_end(&mut self, blocks: &mut Blocks, block: u32, due_ns: i64) {
         let slot = self.slot_of(due_ns);
         if let Some(f) = self.finer_at(slot) {
-            self.finer[f].1.unlink_end(slab, number, due_ns);
+            self.finer[f].1.unlink_end(blocks, block, due_ns);
             if self.finer[f].1.is_empty() {
                 self.finer.swap_remove(f);
                 self.used.remove(slot);
             }
             return;
         }
-        self.lists[slot].unlink(slab, number);
+        self.lists[slot].unlink(blocks, block);
         if self.lists[slot].is_empty() {
             self.used.remove(slot);
         }
     }
 
-    /// The earliest due time, having put its slot in order.
-    pub(super) fn first_due_ns<T: Copy>(&mut self, slab: &mut Slab<T>) -> Option<i64> {
+    /// The timer that is due first, having put its slot in order.
+    pub(super) fn first<T: Copy>(&mut self, slab: &mut Slab<T>) -> Option<u32> {
         let slot = self.used.first()?;
         match self.put_in_order(slab, slot) {
-            Some(f) => self.finer[f].1.first_due_ns(slab),
-            None => Some(slab.node(self.lists[slot].first).due_ns),
+            Some(f) => self.finer[f].1.first(slab),
+            None => self.lists[slot].first(slab),
         }
     }
 
@@ -144,13 +166,7 @@ impl Stretch {
             return None;
         }
         let mut finer = Self::new(self.slot_bits, self.slot_bits.saturating_sub(FINER_BITS));
-        let mut number = core::mem::replace(&mut self.lists[slot], List::EMPTY).first;
-        while number != NIL {
-            let node = slab.node(number);
-            let (next, due_ns) = (node.next, node.due_ns);
-            finer.insert(slab, number, due_ns);
-            number = next;
-        }
+        finer.take_from(slab, &mut self.lists[slot], usize::MAX);
         self.finer.push((slot as u32, finer));
         Some(self.finer.len() - 1)
     }

@@ -285,6 +285,58 @@ fn many_buckets_come_into_the_ring_at_once() {
     pair.drain(100);
 }
 
+/// Inserts a crowd and cancels all but every `keep`th of it, many times over: the slots are used again, and what is
+/// kept never has more than a block for each timer.
+#[test]
+fn memory_stays_bounded_when_most_timers_are_cancelled() {
+    const CROWD: usize = if cfg!(miri) { 30 } else { 1_000 };
+    const ROUNDS: usize = if cfg!(miri) { 5 } else { 200 };
+    let check = |width_ns: i64, keep: usize, fires: bool| {
+        let mut q = TimerQueue::new();
+        let mut sequence = Sequence(7);
+        q.prepare(at(0), 0);
+        let (mut now, mut kept) = (0, 0);
+        for _ in 0..ROUNDS {
+            let keys: Vec<_> = (0..CROWD).map(|i| q.insert(at(now + sequence.below(width_ns)), i)).collect();
+            for (_, key) in keys.iter().enumerate().filter(|(i, _)| i % keep != 0) {
+                q.cancel(*key).unwrap();
+            }
+            kept += CROWD.div_ceil(keep);
+            assert_eq!(q.len(), kept);
+            if fires {
+                now += width_ns;
+                kept -= q.advance(at(now), usize::MAX, &mut Vec::new());
+                assert_eq!((kept, q.next_deadline()), (0, None));
+            }
+        }
+        let most = CROWD + kept + CANCELLED_MAX;
+        assert!(q.slab.reached() <= most, "{} nodes for {kept} of {width_ns} ns", q.slab.reached());
+        assert!(q.slab.blocks.reached() <= most, "{} blocks for {kept}", q.slab.blocks.reached());
+    };
+    for width_ns in [1, MS, SECOND, 60 * SECOND, DAY, YEAR] {
+        for keep in [2, 13, 500] {
+            check(width_ns, keep, true);
+            check(width_ns, keep, false);
+        }
+    }
+}
+
+/// The earliest timer is cancelled over and over: by one that has the same due time, and by those after it.
+#[test]
+fn the_earliest_of_equals_can_be_cancelled_in_any_order() {
+    for reverse in [false, true] {
+        let mut pair = Pair::default();
+        for i in 0..100 {
+            pair.insert(20 * SECOND + i / 10);
+        }
+        pair.prepare(10 * SECOND, 50);
+        for i in 0..100 {
+            pair.cancel(if reverse { 99 - i } else { i });
+        }
+        assert!(pair.queue.is_empty());
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Insert(i64),
