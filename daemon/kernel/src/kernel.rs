@@ -19,17 +19,19 @@ use crate::recurrence::RecurrenceCache;
 use crate::view::{ColdError, ColdState};
 use chronotick_core::Timestamp;
 use chronotick_core::queue::Due;
+use core::cmp::Reverse;
 use core::fmt;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::Arc;
+
+/// So many due timers are put in their places one by one.
+const FEW: usize = 8;
 
 /// The state of one partition. Two kernels are equal when the timers in their memories, and their next sequences, are.
 #[derive(Default)]
 pub struct Kernel {
     pub(crate) memory: Memory,
-    /// Timers that are due, in the order in which they fire. One that was changed since it came here is passed over.
-    pub(crate) ready: BinaryHeap<Reverse<DueKey>>,
+    /// Timers that are due, the one that fires first last. One that was changed since it came here is passed over.
+    ready: Vec<DueKey>,
     pub(crate) recurrences: RecurrenceCache,
     last_sequence: u64,
     staged: Vec<EventRecord>,
@@ -128,7 +130,7 @@ impl Kernel {
             if self.memory.next_deadline().is_some_and(|due| due <= stamp.now) {
                 self.take_due(stamp.now);
             }
-            let Some(&Reverse(key)) = self.ready.peek() else { break };
+            let Some(&key) = self.ready.last() else { break };
             if key.due_ns > stamp.now.as_ns() {
                 // The clock was set back since.
                 break;
@@ -147,10 +149,17 @@ impl Kernel {
         let mut due = core::mem::take(&mut self.due);
         due.clear();
         self.memory.take_due(now, &mut due);
-        for d in &due {
-            if let Some(key) = self.memory.timer(d.token).and_then(|t| t.due_key()) {
-                self.ready.push(Reverse(key));
-            }
+        let (memory, ready) = (&self.memory, &mut self.ready);
+        let keys = due.iter().filter_map(|d| memory.timer(d.token)?.due_key());
+        if due.len() > FEW {
+            ready.extend(keys);
+            // A stable sort finds what is in order already, which most of it is.
+            ready.sort_by_key(|key| Reverse(*key));
+        } else {
+            keys.for_each(|key| {
+                let place = ready.partition_point(|other| *other > key);
+                ready.insert(place, key);
+            });
         }
         self.due = due;
     }
@@ -243,10 +252,10 @@ impl Kernel {
 
     /// When the next timer in memory is due.
     pub fn next_deadline(&mut self) -> Option<Timestamp> {
-        while self.ready.peek().is_some_and(|r| !self.memory.is_ready(&r.0)) {
+        while self.ready.last().is_some_and(|key| !self.memory.is_ready(key)) {
             self.ready.pop();
         }
-        let ready = self.ready.peek().map(|r| Timestamp::from_ns(r.0.due_ns));
+        let ready = self.ready.last().map(|key| Timestamp::from_ns(key.due_ns));
         match (ready, self.memory.next_deadline()) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),

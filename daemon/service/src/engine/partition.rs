@@ -290,7 +290,10 @@ impl Partition {
         for (request, answer) in taken.drain(..).zip(answers) {
             self.reply(request, answer, &stamp);
         }
-        self.settle(COMMANDS_MAX * 2);
+        // Mostly there is idle time for it.
+        if self.kernel.unsettled() > UNSETTLED_MAX / 2 {
+            self.settle(COMMANDS_MAX * 2);
+        }
     }
 
     /// The answers to a request while nothing can be stored: a command that needs no event (a repeated create, a
