@@ -123,8 +123,8 @@ async fn partitions_are_one_service() {
 
 /// Waits until a timer is in a state.
 async fn until(engine: &Started, id: TimerId, state: TimerState) {
-    let mut events = engine.feed.subscribe(None).unwrap();
-    while engine.handle.get(TenantId::default(), id).await.unwrap().status.state != state {
+    let mut events = engine.feed.subscribe(None).expect("it runs");
+    while engine.handle.get(TenantId::default(), id).await.expect("it is there").status.state != state {
         events.next().await.expect("it runs");
     }
 }
