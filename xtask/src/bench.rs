@@ -120,6 +120,9 @@ pub(crate) struct Arguments {
     /// Print one JSON line per figure after the table.
     #[arg(long)]
     json: bool,
+    /// How many timers, as in 50M: for the steps `queue` and `kernel`, and only these run then.
+    #[arg(long, value_name = "N")]
+    scale: Option<String>,
     /// Only the step with this name.
     #[arg(long, value_name = "STEP")]
     only: Option<String>,
@@ -136,7 +139,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Some(bench) = BENCHES.iter().find(|b| b.name == arguments.name) else {
         bail!("no benchmark {:?}: `cargo xtask bench list` names them", arguments.name);
     };
-    let wanted = |step: &&Step| arguments.only.as_deref().is_none_or(|only| only == step.name);
+    let has_scale = |step: &Step| matches!(step.name, "queue" | "kernel");
+    let wanted = |step: &&Step| {
+        arguments.only.as_deref().is_none_or(|only| only == step.name)
+            && (arguments.scale.is_none() || has_scale(step))
+    };
     let steps: Vec<&Step> = bench.steps.iter().filter(wanted).collect();
     if steps.is_empty() {
         bail!("{} has no such step: `cargo xtask bench list` names them", bench.name);
@@ -148,7 +155,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     );
     let (mut lines, mut failed) = (Vec::new(), Vec::new());
     for step in steps {
-        match measure(step) {
+        match measure(step, arguments.scale.as_deref()) {
             Ok(figures) => {
                 for line in &figures {
                     show(bench, line)?;
@@ -200,9 +207,10 @@ fn show(bench: &Bench, line: &str) -> anyhow::Result<()> {
 }
 
 /// Runs the command and returns its figures; anything else it prints goes through.
-fn measure(step: &Step) -> anyhow::Result<Vec<String>> {
+fn measure(step: &Step, scale: Option<&str>) -> anyhow::Result<Vec<String>> {
+    let scale = scale.map(|scale| format!(" --scale {scale}")).unwrap_or_default();
     let mut child = Command::new("sh")
-        .args(["-c", step.command])
+        .args(["-c", &format!("{}{scale}", step.command)])
         .current_dir(crate::repository().join(step.directory))
         .stdout(Stdio::piped())
         .spawn()
