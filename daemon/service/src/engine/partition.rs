@@ -36,8 +36,9 @@ const ARM_AT_LEAST: Span = Span::from_secs(60);
 const ARMED_MAX: usize = 1_000_000;
 /// How many timers come into memory in one page.
 const PAGE_TIMERS: usize = 4096;
-/// While the index lags so many changes behind, requests wait, so that memory stays bounded.
-const UNSETTLED_MAX: usize = 200_000;
+/// While the index lags so many changes behind, requests wait, so that memory stays bounded and a restart has no more
+/// than that to read again.
+const UNSETTLED_MAX: usize = 100_000;
 
 /// The index has to have room for so many times what it lacks: the log takes room meanwhile, and sizes are estimates.
 const ROOM_FACTOR: u64 = 4;
@@ -136,7 +137,7 @@ impl Partition {
             self.use_idle_time(requests);
             let wait = self.time_to_wait();
             // Requests wait while the index is far behind; its progress and due timers do not.
-            let open = if self.kernel.unsettled() < UNSETTLED_MAX { requests } else { &closed };
+            let open = if self.takes_requests() { requests } else { &closed };
             select_biased! {
                 recv(progress) -> message => match message {
                     Ok(message) => self.note_progress(message),
@@ -149,7 +150,7 @@ impl Partition {
                 default(wait.to_duration()) => {}
             }
             progress.try_iter().for_each(|message| self.note_progress(message));
-            if self.kernel.unsettled() < UNSETTLED_MAX {
+            if self.takes_requests() {
                 take_waiting(requests, &mut taken);
             }
             let stop = matches!(taken.last(), Some(Request::Shutdown));
@@ -158,6 +159,11 @@ impl Partition {
                 return;
             }
         }
+    }
+
+    /// False while the index has to catch up first. What is only refused, or read, adds nothing to that.
+    fn takes_requests(&self) -> bool {
+        self.kernel.unsettled() < UNSETTLED_MAX || !matches!(self.health, Health::Sound)
     }
 
     /// Hands over the fires that were under way when the process last stopped.
