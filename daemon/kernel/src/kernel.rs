@@ -245,6 +245,11 @@ impl Kernel {
         self.memory.settle(applied, budget)
     }
 
+    /// The timers whose latest change the index may not have; one may come more than once.
+    pub fn recent(&self) -> impl Iterator<Item = &Arc<TimerInstance>> {
+        self.memory.recent()
+    }
+
     /// How many changes the kernel keeps in memory until the index has them.
     pub fn unsettled(&self) -> usize {
         self.memory.unsettled()

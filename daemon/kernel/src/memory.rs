@@ -150,6 +150,11 @@ impl Memory {
         self.place(timer, 0, now_ns);
     }
 
+    /// The timers whose latest change the index may not have; one may come more than once.
+    pub(crate) fn recent(&self) -> impl Iterator<Item = &Arc<TimerInstance>> {
+        self.recent.iter().filter_map(|(_, id)| self.timer(*id))
+    }
+
     pub(crate) fn unsettled(&self) -> usize {
         self.recent.len()
     }

@@ -137,6 +137,8 @@ pub enum Request {
     Commands(Vec<Command>, oneshot::Sender<Vec<Answer>>),
     /// Read one timer; `None` when it is not in memory.
     Get(TenantId, TimerId, oneshot::Sender<Option<Arc<TimerInstance>>>),
+    /// Read the timers whose latest change the index may not have; one may come more than once.
+    Recent(oneshot::Sender<Vec<Arc<TimerInstance>>>),
     /// Read the last durable sequence.
     LastSequence(oneshot::Sender<u64>),
     /// Read how the partition is doing.
@@ -402,8 +404,17 @@ impl EngineHandle {
         let pages = self.partitions.iter().map(|partition| {
             let query = query.clone();
             async move {
-                partition.caught_up().await?;
-                partition.read(move |index| index.list(&query)).await
+                match partition.caught_up().await {
+                    Ok(()) => partition.read(move |index| index.list(&query)).await,
+                    // The index may have no room for long: what it lacks is in memory.
+                    Err(EngineError::StoreFull { .. }) => {
+                        let recent = partition.ask(Request::Recent).await?;
+                        let asked = query.clone();
+                        let page = partition.read(move |index| index.list(&asked)).await?;
+                        Ok(query::overlay(page, &query, recent))
+                    }
+                    Err(error) => Err(error),
+                }
             }
         });
         let pages = futures::future::try_join_all(pages).await?;

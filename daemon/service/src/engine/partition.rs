@@ -431,6 +431,7 @@ impl Partition {
         match request {
             Request::Commands(_, reply) => drop(reply.send(answers)),
             Request::Get(tenant, id, reply) => drop(reply.send(self.kernel.get(&tenant, id).cloned())),
+            Request::Recent(reply) => drop(reply.send(self.kernel.recent().cloned().collect())),
             Request::LastSequence(reply) => drop(reply.send(self.kernel.last_sequence())),
             Request::Status(reply) => drop(reply.send(self.status(stamp))),
             Request::Shutdown => {}
@@ -458,7 +459,7 @@ impl Partition {
 fn commands(request: &Request, handle: impl FnMut(Command) -> Answer) -> Vec<Answer> {
     match request {
         Request::Commands(commands, _) => commands.iter().cloned().map(handle).collect(),
-        Request::Get(..) | Request::LastSequence(_) | Request::Status(_) | Request::Shutdown => Vec::new(),
+        Request::Get(..) | Request::Recent(_) | Request::LastSequence(_) | Request::Status(_) | Request::Shutdown => Vec::new(),
     }
 }
 
