@@ -459,7 +459,11 @@ impl Partition {
 fn commands(request: &Request, handle: impl FnMut(Command) -> Answer) -> Vec<Answer> {
     match request {
         Request::Commands(commands, _) => commands.iter().cloned().map(handle).collect(),
-        Request::Get(..) | Request::Recent(_) | Request::LastSequence(_) | Request::Status(_) | Request::Shutdown => Vec::new(),
+        Request::Get(..)
+        | Request::Recent(_)
+        | Request::LastSequence(_)
+        | Request::Status(_)
+        | Request::Shutdown => Vec::new(),
     }
 }
 

@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 /// Puts what an index does not know yet over its page: timers that are new, and those that have changed.
 pub(super) fn overlay(page: IndexPage, query: &TimerQuery, recent: Vec<Arc<TimerInstance>>) -> IndexPage {
-    let is_on_page = |id: TimerId| {
-        query.after.is_none_or(|after| id > after) && page.next.is_none_or(|next| id <= next)
-    };
+    let is_on_page =
+        |id: TimerId| query.after.is_none_or(|after| id > after) && page.next.is_none_or(|next| id <= next);
     let recent: BTreeMap<_, _> =
         recent.into_iter().filter(|t| is_on_page(t.id)).map(|timer| (timer.id, timer)).collect();
     let next = page.next;
