@@ -37,3 +37,44 @@ pub(super) fn merge(pages: Vec<IndexPage>, limit: usize) -> TimerPage {
     };
     TimerPage { timers, next }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use minoots_kernel::{ClockSource, Event, EventRecord, TenantId, TimerDefinition, TimerState};
+
+    fn timer(n: u128, state: TimerState) -> Arc<TimerInstance> {
+        let event = Event::Scheduled {
+            timer: TimerId::from_u128(n),
+            definition: Arc::new(TimerDefinition::default()),
+            due_ns: 1,
+            nominal_ns: None,
+        };
+        let (tenant, clock) = (TenantId::default(), ClockSource::Os);
+        let record = EventRecord { sequence: 1, tenant, at_ns: 0, clock, event };
+        let mut timer = TimerInstance::created_by(&record).expect("it was created");
+        timer.status.state = state;
+        Arc::new(timer)
+    }
+
+    #[test]
+    fn what_an_index_lacks_is_put_over_its_page() {
+        use TimerState::{Cancelled, Scheduled};
+        let page = |ids: &[u128], next: Option<u128>| IndexPage {
+            timers: ids.iter().map(|n| timer(*n, Scheduled)).collect(),
+            next: next.map(TimerId::from_u128),
+        };
+        // 3 was cancelled since, 4 is new, 2 was on the page before and 9 comes on a later one.
+        let recent =
+            || vec![timer(3, Cancelled), timer(4, Scheduled), timer(2, Scheduled), timer(9, Scheduled)];
+        let check = |next, want: &[u128]| {
+            let after = Some(TimerId::from_u128(2));
+            let query = TimerQuery { state: Some(Scheduled), after, limit: 10, ..TimerQuery::default() };
+            let merged = merge(vec![overlay(page(&[3, 5], next), &query, recent())], query.limit);
+            let ids: Vec<_> = merged.timers.iter().map(|t| t.id.as_u128()).collect();
+            assert_eq!((ids, merged.next.map(TimerId::as_u128)), (want.to_vec(), next));
+        };
+        check(Some(5), &[4, 5]);
+        check(None, &[4, 5, 9]);
+    }
+}
