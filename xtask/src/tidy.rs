@@ -15,6 +15,7 @@ const MAX_LINES: usize = 800;
 const PURE: &[(&str, &[&str])] = &[
     ("chronotick-core", &["libm", "loom"]),
     ("chronotick-discipline", &["chronotick-core", "libm", "serde"]),
+    ("chronotick-evaluation", &["chronotick-core", "chronotick-discipline", "serde"]),
     ("minoots-kernel", &["chronotick-core", "croner", "jiff", "serde", "uuid"]),
 ];
 
@@ -26,9 +27,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("chronotick-python", &["chronotick", "chronotick-core"]),
     ("chronotick-node", &["chronotick", "chronotick-core"]),
     ("chronotick-discipline", &["chronotick-core"]),
+    ("chronotick-evaluation", &["chronotick-discipline", "chronotick-core"]),
     ("minoots-kernel", &["chronotick-core"]),
-    ("chronotick-daemon", &["chronotick-discipline", "chronotick", "chronotick-core"]),
+    (
+        "chronotick-daemon",
+        &["chronotick-evaluation", "chronotick-discipline", "chronotick", "chronotick-core"],
+    ),
     ("minoots", &["minoots-kernel", "chronotick", "chronotick-core"]),
+    ("sim-clock", &["chronotick-evaluation", "chronotick-discipline", "chronotick-core"]),
     ("sim", &["minoots", "minoots-kernel", "chronotick-core"]),
 ];
 

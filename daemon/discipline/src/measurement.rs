@@ -40,6 +40,8 @@ pub struct Measurement {
     pub leap: Leap,
     /// How long until this source is asked again, outside the burst at the start.
     pub poll_interval: Span,
+    /// The answer was authenticated (NTS), or the source is part of this machine.
+    pub authenticated: bool,
 }
 
 impl Measurement {

@@ -56,6 +56,7 @@ fn check(name: &str, columns: [&str; 3]) {
             stratum: 2,
             leap: Leap::None,
             poll_interval: Span::from_secs(180),
+            authenticated: false,
         };
         if let Some(c) = discipline.correction(now) {
             let predicted = c.corrected.as_ns() - now.as_ns();

@@ -127,6 +127,7 @@ impl Server {
             stratum: 2,
             leap: Leap::None,
             poll_interval,
+            authenticated: false,
         };
         Some((received, m))
     }

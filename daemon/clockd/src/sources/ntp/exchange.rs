@@ -180,6 +180,7 @@ pub(crate) fn evaluate(
         stratum: p.stratum,
         leap,
         poll_interval,
+        authenticated: false,
     };
     let distance = Span::from_ns(measurement.root_distance_ns().ceil() as i64);
     if distance >= MAX_DISTANCE {
