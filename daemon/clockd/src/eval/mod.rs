@@ -18,10 +18,10 @@ pub(crate) struct EvalArgs {
     #[arg(value_name = "TRACE.csv")]
     trace: PathBuf,
     /// Give the predictors one measurement in so many seconds; 0 gives all.
-    #[arg(long, value_name = "SECONDS", default_value_t = 64.0, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 64.0, value_parser = seconds, allow_negative_numbers = true)]
     every: f64,
     /// What the servers of the trace are assumed to say of their own error.
-    #[arg(long, value_name = "MS", default_value_t = 1.0, value_parser = milliseconds)]
+    #[arg(long, value_name = "MS", default_value_t = 1.0, value_parser = milliseconds, allow_negative_numbers = true)]
     root_dispersion_ms: f64,
     /// Print one JSON object instead of a table.
     #[arg(long)]

@@ -1,7 +1,7 @@
 //! Draws a replay: offset, error, bound and coverage over time.
 
 use crate::eval::bitmap;
-use chronotick_evaluation::replay::{OLD_SYSTEM, Point};
+use chronotick_evaluation::replay::{Mode, OLD_SYSTEM, Point};
 use chronotick_evaluation::scores::Z_95;
 use chronotick_evaluation::{Evaluation, Prediction};
 use plotters::coord::Shift;
@@ -16,6 +16,8 @@ const SIZE: (u32, u32) = (1200, 1400);
 const COLUMNS: usize = 1000;
 /// Coverage is the mean over this part of the moments.
 const COVERAGE_PART: usize = 20;
+/// With this size the width that plotters expects of a letter is that of the bitmap's font.
+const LEGEND_FONT: f64 = 17.5;
 /// A logarithmic axis begins here, in milliseconds.
 const LEAST_MS: f64 = 1e-3;
 
@@ -86,10 +88,16 @@ fn thin(series: &Series) -> Series {
     let (Some(first), Some(last)) = (series.first(), series.last()) else { return Vec::new() };
     let width = (last.0 - first.0) / COLUMNS as f64;
     let mut thinned = Vec::new();
-    for column in series.chunk_by(|a, b| ((a.0 - first.0) / width) as i64 == ((b.0 - first.0) / width) as i64) {
+    for column in series.chunk_by(|a, b| ((a.0 - first.0) / width) as i64 == ((b.0 - first.0) / width) as i64)
+    {
         let by_value = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
-        let mut ends: Series =
-            column.iter().min_by(by_value).into_iter().chain(column.iter().max_by(by_value)).copied().collect();
+        let mut ends: Series = column
+            .iter()
+            .min_by(by_value)
+            .into_iter()
+            .chain(column.iter().max_by(by_value))
+            .copied()
+            .collect();
         ends.sort_by(|a, b| a.0.total_cmp(&b.0));
         ends.dedup();
         thinned.append(&mut ends);
@@ -143,7 +151,8 @@ fn panels(evaluation: &Evaluation) -> [Panel; 4] {
         .collect();
     errors.reverse();
     let truth = points.iter().map(|at| (at.time_s / 3600.0, ms(at.truth))).collect();
-    let mut offsets = vec![Line { color: BLACK, ..line("truth", 1, truth) }];
+    let truth_name = if evaluation.mode == Mode::Dense { "truth (local fit)" } else { "measured" };
+    let mut offsets = vec![Line { color: BLACK, ..line(truth_name, 1, truth) }];
     for (i, name) in names().filter(|(_, name)| [OLD_SYSTEM, "chronotick"].contains(name)) {
         offsets.insert(1, line(name, width(name), series(points, i, |_, p| Some(ms(p.theta)))));
     }
@@ -172,7 +181,10 @@ fn panels(evaluation: &Evaluation) -> [Panel; 4] {
         Panel { title: "Offset, ms: true time minus system clock", lines: offsets },
         Panel { title: "Error, ms: predicted minus true offset", lines: errors },
         Panel { title: "Error and bound of chronotick, ms", lines: bounds },
-        Panel { title: "Coverage, %: errors within 1.96 sigma, moving mean over a twentieth", lines: coverage },
+        Panel {
+            title: "Coverage, %: errors within 1.96 sigma, moving mean over a twentieth",
+            lines: coverage,
+        },
     ]
 }
 
@@ -199,7 +211,8 @@ fn paint<B: DrawingBackend>(
     let last_s = evaluation.points.last().map_or(1.0, |at| at.time_s);
     let first_s = evaluation.points.first().map_or(0.0, |at| at.time_s).min(last_s - 1.0);
     let hours = first_s / 3600.0..last_s / 3600.0;
-    let scored_h = evaluation.points.iter().find(|at| at.is_scored).map_or(hours.start, |at| at.time_s / 3600.0);
+    let scored_h =
+        evaluation.points.iter().find(|at| at.is_scored).map_or(hours.start, |at| at.time_s / 3600.0);
     let [offset, error, bound, coverage] = panels(evaluation);
     let highest = bound.lines.iter().flat_map(|line| &line.series).map(|(_, y)| *y).fold(LEAST_MS, f64::max);
     let areas = root.split_evenly((4, 1));
@@ -239,7 +252,8 @@ where
         .y_labels(8)
         .draw()?;
     let range = chart.y_range();
-    let warm_up = Rectangle::new([(hours.start, range.start), (scored_h, range.end)], BLACK.mix(0.06).filled());
+    let warm_up =
+        Rectangle::new([(hours.start, range.start), (scored_h, range.end)], BLACK.mix(0.06).filled());
     chart.draw_series([warm_up])?;
     for line in &panel.lines {
         let style = ShapeStyle { color: line.color.to_rgba(), filled: false, stroke_width: line.width };
@@ -254,7 +268,7 @@ where
         .position(SeriesLabelPosition::UpperLeft)
         .background_style(WHITE.mix(0.8))
         .border_style(RGBColor(200, 200, 200))
-        .label_font(("sans-serif", 14))
+        .label_font(("sans-serif", LEGEND_FONT))
         .draw()
 }
 
@@ -311,7 +325,11 @@ mod tests {
         let mut long: Series = (0..100_000).map(|i| (f64::from(i), 0.0)).collect();
         long[50_123].1 = 7.0;
         let thinned = thin(&long);
-        assert!(thinned.len() <= 2 * (COLUMNS + 1) && thinned.contains(&(50_123.0, 7.0)), "{}", thinned.len());
+        assert!(
+            thinned.len() <= 2 * (COLUMNS + 1) && thinned.contains(&(50_123.0, 7.0)),
+            "{}",
+            thinned.len()
+        );
         assert_eq!(thin(&vec![(1.0, 2.0), (1.0, 3.0)]), [(1.0, 2.0), (1.0, 3.0)]);
     }
 }
