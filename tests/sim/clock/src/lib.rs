@@ -8,6 +8,7 @@
 
 pub mod campaign;
 pub mod client;
+pub mod judge;
 pub mod network;
 pub mod oscillator;
 pub mod random;
