@@ -1,7 +1,7 @@
 //! Holds the discipline to what it promises, in many worlds.
 
 use crate::judge::{Judge, Verdict};
-use crate::scenario::{ALL, Scenario};
+use crate::scenario::{ALL, Plan, Scenario};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,8 +15,12 @@ pub fn scenario_of(seed: u64) -> Scenario {
 
 /// Runs one seed of one scenario.
 pub fn run(scenario: Scenario, seed: u64) -> Verdict {
-    let plan = scenario.draw(seed);
-    let mut judge = Judge::new(scenario, seed, &plan);
+    judge(scenario, seed, &scenario.draw(seed))
+}
+
+/// Runs a plan that may have been changed.
+pub fn judge(scenario: Scenario, seed: u64, plan: &Plan) -> Verdict {
+    let mut judge = Judge::new(scenario, seed, plan);
     plan.world.run(seed, &mut judge);
     judge.finish()
 }

@@ -5,8 +5,7 @@ use crate::scenario::{Plan, Scenario};
 use crate::world::{Inhabitant, Moment};
 use chronotick_core::{MonoTime, Span};
 use chronotick_discipline::{Config, Correction, Measurement, State};
-use chronotick_evaluation::predictor::{Chronotick, Prediction, Predictor};
-use chronotick_evaluation::scores::{Scores, Summary};
+use chronotick_evaluation::{Chronotick, Prediction, Predictor, Scores, Summary};
 
 /// A source is silent after eight polls, the longest of 64 s.
 const SILENT: Span = Span::from_secs(8 * 64 + 1);
@@ -162,7 +161,14 @@ impl<'a> Judge<'a> {
                     self.expect(state == State::NoData, "a correction after the horizon", second);
                 }
             }
-            if second >= to + RECOVERY_S {
+            // A server may be silent for reasons of its own.
+            let has_servers = self
+                .plan
+                .world
+                .servers
+                .iter()
+                .all(|s| s.outages.iter().all(|&(from, to)| second < from || second >= to + RECOVERY_S));
+            if second >= to + RECOVERY_S && has_servers {
                 self.expect(state == State::Synchronized, "not synchronized after the outage", second);
             }
         }

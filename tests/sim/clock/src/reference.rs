@@ -4,28 +4,10 @@ use crate::scenario::{Plan, Scenario};
 use crate::world::{Inhabitant, Moment};
 use chronotick_core::{MonoTime, Span};
 use chronotick_discipline::{Config, Measurement};
-use chronotick_evaluation::predictor::{Chronotick, Prediction, Predictor};
-use chronotick_evaluation::scores::{Scores, Summary};
+use chronotick_evaluation::baselines::{HoldLast, LinearRegression, MinimumDelay, NoCorrection};
+use chronotick_evaluation::chrony_like::ChronyLike;
+use chronotick_evaluation::{Chronotick, Predictor, Scores, Summary};
 use serde_json::{Value, json};
-
-/// The system clock as it is, which nobody corrects.
-#[derive(Clone, Debug, Default)]
-pub struct NoCorrection {
-    /// The system clock minus the local clock.
-    pub theta: Span,
-}
-
-impl Predictor for NoCorrection {
-    fn name(&self) -> &'static str {
-        "none"
-    }
-
-    fn measure(&mut self, _now: MonoTime, _measurement: &Measurement) {}
-
-    fn predict(&self, _now: MonoTime) -> Option<Prediction> {
-        Some(Prediction { theta: self.theta, sigma_s: None, max_error: None })
-    }
-}
 
 /// Tells the discipline of a disruption. It has no call for it yet, so it has to notice by its own means.
 pub(crate) fn disrupt(_chronotick: &mut Chronotick, _now: MonoTime) {}
@@ -35,18 +17,21 @@ struct Scoring {
     skip_s: u32,
     chronotick: Chronotick,
     none: NoCorrection,
+    /// The baselines know one source only: the first that does not lie.
     others: Vec<Box<dyn Predictor>>,
+    source: usize,
     scores: Vec<Scores>,
 }
 
 impl Scoring {
     fn new(plan: &Plan) -> Self {
         let sources = plan.world.servers.len();
-        let others = others(sources);
+        let others = others();
         Self {
+            source: (0..sources).find(|i| plan.liars.iter().all(|l| l.0 != *i)).unwrap_or(0),
             skip_s: plan.skip_s,
             chronotick: Chronotick::new(Config::default(), sources),
-            none: NoCorrection::default(),
+            none: NoCorrection { system: Span::ZERO },
             scores: vec![Scores::default(); others.len() + 2],
             others,
         }
@@ -62,15 +47,22 @@ impl Scoring {
     }
 }
 
-/// The baselines of the evaluation.
-fn others(_sources: usize) -> Vec<Box<dyn Predictor>> {
-    Vec::new()
+/// The baselines that are told of measurements.
+fn others() -> Vec<Box<dyn Predictor>> {
+    vec![
+        Box::new(HoldLast::default()),
+        Box::new(LinearRegression::default()),
+        Box::new(MinimumDelay::default()),
+        Box::new(ChronyLike::default()),
+    ]
 }
 
 impl Inhabitant for Scoring {
     fn measure(&mut self, now: MonoTime, measurement: &Measurement) {
         self.chronotick.measure(now, measurement);
-        self.others.iter_mut().for_each(|p| p.measure(now, measurement));
+        if measurement.source == self.source {
+            self.others.iter_mut().for_each(|p| p.measure(now, measurement));
+        }
     }
 
     fn observe(&mut self, now: MonoTime, temperature_c: f64, load: f64) {
@@ -83,7 +75,7 @@ impl Inhabitant for Scoring {
     }
 
     fn moment(&mut self, moment: &Moment) {
-        self.none.theta = moment.system;
+        self.none.system = moment.system;
         if moment.second < self.skip_s {
             return;
         }
@@ -108,7 +100,7 @@ impl Figures {
         let mut all: Vec<f64> = self.runs.iter().filter_map(of).collect();
         all.sort_by(f64::total_cmp);
         let middle = all.len() / 2;
-        if all.len() % 2 == 0 && middle > 0 {
+        if all.len().is_multiple_of(2) && middle > 0 {
             return Some((all[middle - 1] + all[middle]) / 2.0);
         }
         all.get(middle).copied()
