@@ -11,8 +11,8 @@ use chronotick_evaluation::{Chronotick, Prediction, Predictor, Scores, Summary};
 const SILENT: Span = Span::from_secs(8 * 64 + 1);
 /// From the end of an outage to a correction from new answers: a poll of 64 s, lost answers, and a few more polls.
 const RECOVERY_S: u32 = 300;
-/// From waking to a correction that counts: the burst takes four seconds.
-const WAKING_S: u32 = 30;
+/// From waking to a correction that counts: the burst takes four seconds, or a few polls of 4 s where answers are lost.
+const WAKING_S: u32 = 90;
 /// A liar may go unnamed in one of so many reports: while answers of the others are lost there is no majority.
 const UNNAMED_PARTS: u32 = 50;
 /// How often the reports of the sources are looked at.

@@ -246,31 +246,25 @@ mod tests {
         (sum / (2.0 * n as f64)).sqrt() / (m as f64 * 1e9)
     }
 
+    /// Compares Allan deviations from `from_s` on with `theory`, which has the noise of 3e-9.
+    fn check(name: &str, oscillator: Oscillator, from_s: usize, tolerance: f64, theory: fn(f64) -> f64) {
+        let clock = clock(oscillator, SECONDS, 5);
+        for m in [1usize, 4, 16, 64, 256, 1024, 4096].into_iter().filter(|&m| m >= from_s) {
+            let (got, want) = (allan(&clock, m), theory(m as f64));
+            assert!((got / want - 1.0).abs() < tolerance, "{name} over {m} s: {got:.3e}, not {want:.3e}");
+        }
+    }
+
     #[test]
     fn allan_deviations_are_those_of_theory() {
-        let s = 3e-9;
-        let cases: [(&str, Oscillator, &dyn Fn(f64) -> f64, f64); 3] = [
-            ("white", Oscillator { white: s, ..Oscillator::default() }, &|t| s / t.sqrt(), 0.08),
-            // The variance of a walk in steps, averaged over m of them: q^2 (2 m^2 + 1) / (6 m).
-            (
-                "walk",
-                Oscillator { walk: s, ..Oscillator::default() },
-                &|t| s * ((2.0 * t * t + 1.0) / (6.0 * t)).sqrt(),
-                0.10,
-            ),
-            ("flicker", Oscillator { flicker: s, ..Oscillator::default() }, &|_| s, 0.20),
-        ];
-        for (name, oscillator, theory, tolerance) in cases {
-            let clock = clock(oscillator, SECONDS, 5);
-            for m in [1usize, 4, 16, 64, 256, 1024, 4096] {
-                // The spectrum of flicker noise ends at the fastest process.
-                if name == "flicker" && m < 4 {
-                    continue;
-                }
-                let (got, want) = (allan(&clock, m), theory(m as f64));
-                assert!((got / want - 1.0).abs() < tolerance, "{name} over {m} s: {got:.3e}, not {want:.3e}");
-            }
-        }
+        let none = Oscillator::default();
+        check("white", Oscillator { white: 3e-9, ..none }, 1, 0.08, |t| 3e-9 / t.sqrt());
+        // The variance of a walk in steps, averaged over t of them: q^2 (2 t^2 + 1) / (6 t).
+        check("walk", Oscillator { walk: 3e-9, ..none }, 1, 0.10, |t| {
+            3e-9 * ((2.0 * t * t + 1.0) / (6.0 * t)).sqrt()
+        });
+        // The spectrum of flicker noise ends at the fastest process.
+        check("flicker", Oscillator { flicker: 3e-9, ..none }, 4, 0.20, |_| 3e-9);
     }
 
     #[test]
