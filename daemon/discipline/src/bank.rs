@@ -147,7 +147,8 @@ impl Bank {
     fn mix(&mut self, level: &Level) {
         let scores: Vec<f64> = self.members.iter().map(|m| m.score(level)).collect();
         let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let parts = self.members.iter().zip(&scores).map(|(m, s)| ((s - best).exp(), m.moments(level.low_error_s)));
+        let parts =
+            self.members.iter().zip(&scores).map(|(m, s)| ((s - best).exp(), m.moments(level.low_error_s)));
         self.moments = Moments::mixture(parts).unwrap_or(self.moments);
     }
 

@@ -15,7 +15,7 @@ const PRIOR_WEIGHT: f64 = 5.0;
 const PART: f64 = 0.95;
 const NORMAL_QUANTILE: f64 = 1.959_963_984_540_054;
 /// The scale stays within.
-const LEAST: f64 = 1.0;
+const LEAST: f64 = 0.8;
 const MOST: f64 = 3.0;
 
 /// See the module.

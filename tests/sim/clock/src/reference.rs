@@ -3,14 +3,16 @@
 use crate::scenario::{Plan, Scenario};
 use crate::world::{Inhabitant, Moment};
 use chronotick_core::{MonoTime, Span};
-use chronotick_discipline::{Config, Measurement};
+use chronotick_discipline::{Config, Disruption, Measurement};
 use chronotick_evaluation::baselines::{HoldLast, LinearRegression, MinimumDelay, NoCorrection};
 use chronotick_evaluation::chrony_like::ChronyLike;
 use chronotick_evaluation::{Chronotick, Predictor, Scores, Summary};
 use serde_json::{Value, json};
 
-/// Tells the discipline of a disruption. It has no call for it yet, so it has to notice by its own means.
-pub(crate) fn disrupt(_chronotick: &mut Chronotick, _now: MonoTime) {}
+/// Tells the discipline of a disruption.
+pub(crate) fn disrupt(chronotick: &mut Chronotick, _now: MonoTime) {
+    chronotick.discipline.disrupt(Disruption::ClockJump);
+}
 
 /// One run: the predictors and their scores so far.
 struct Scoring {
