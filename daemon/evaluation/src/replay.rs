@@ -151,7 +151,8 @@ fn old_system(row: &Row) -> Option<Prediction> {
 /// Replays a trace.
 pub fn evaluate(trace: &Trace, options: &Options) -> Evaluation {
     let spacing_s = trace.median_spacing_s();
-    let mode = if spacing_s < options.every_s / DENSE_PART { Mode::Dense } else { Mode::Sparse };
+    let is_dense = trace.samples().nth(1).is_some() && spacing_s < options.every_s / DENSE_PART;
+    let mode = if is_dense { Mode::Dense } else { Mode::Sparse };
     let poll_interval = Span::from_secs_f64(spacing_s.max(options.every_s).max(1.0));
     let truths = if mode == Mode::Dense { local_fits(trace) } else { vec![None; trace.rows.len()] };
     let mut thinning = Thinning { mode, every_s: options.every_s, last: None };

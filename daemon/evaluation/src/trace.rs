@@ -63,7 +63,7 @@ pub enum TraceError {
     MissingColumns(Vec<&'static str>),
     /// The header names a column twice.
     RepeatedColumn(String),
-    /// A line does not have as many fields as the header.
+    /// A line has fewer fields than the header, or more of them with something in it.
     FieldCount {
         /// The line, from 1.
         line: usize,
@@ -213,9 +213,11 @@ struct Layout {
 }
 
 fn find(header: &[Cow<'_, str>], names: Names) -> Option<Place> {
-    names.iter().find_map(|&(name, factor)| {
-        header.iter().position(|h| *h == name).map(|index| Place { index, name, factor })
-    })
+    names.iter().find_map(|&(name, factor)| place_of(header, name).map(|index| Place { index, name, factor }))
+}
+
+fn place_of(header: &[Cow<'_, str>], name: &str) -> Option<usize> {
+    header.iter().position(|h| h.eq_ignore_ascii_case(name))
 }
 
 impl Layout {
@@ -235,7 +237,10 @@ impl Layout {
                     load: find(header, columns.load),
                     old_prediction: find(header, columns.old_prediction),
                     old_sigma: find(header, columns.old_sigma),
-                    has_sample: header.iter().position(|h| *h == "has_ntp"),
+                    has_sample: match columns.format {
+                        Format::OldSystem | Format::OldSystemUncertainty => place_of(header, "has_ntp"),
+                        Format::Documented | Format::Synced => None,
+                    },
                 };
                 return used.checked(header);
             }
@@ -258,7 +263,7 @@ impl Layout {
         let used =
             [Some(self.time), Some(self.offset), Some(self.delay)].into_iter().chain(optional).flatten();
         for place in used {
-            if header.iter().filter(|h| **h == place.name).count() > 1 {
+            if header.iter().filter(|h| h.eq_ignore_ascii_case(place.name)).count() > 1 {
                 return Err(TraceError::RepeatedColumn(place.name.to_owned()));
             }
         }
@@ -305,7 +310,9 @@ impl Trace {
         let (mut origin_s, mut previous_s) = (None, f64::NEG_INFINITY);
         for (line, text) in lines {
             let fields = csv::split(text).ok_or(TraceError::OpenQuote(line))?;
-            if fields.len() != layout.column_count {
+            // A comma at the end of the line is harmless.
+            let is_surplus_empty = fields.iter().skip(layout.column_count).all(|f| f.is_empty());
+            if fields.len() < layout.column_count || !is_surplus_empty {
                 return Err(TraceError::FieldCount {
                     line,
                     fields: fields.len(),
@@ -437,7 +444,7 @@ mod tests {
 
     #[test]
     fn rows_without_an_offset_count_as_rows() {
-        let text = "time_s,offset_s,delay_s,load\n0,,,0.1\n1,nan,nan,0.2\n\n2,0.5,0.1,\n3,0.5,-0.1,0.4\n";
+        let text = "time_s,Offset_s,delay_s,load\n0,,,0.1,\n1,nan,nan,0.2\n\n2,0.5,0.1,\n3,0.5,-0.1,0.4\n";
         let trace = Trace::parse(text).unwrap();
         assert_eq!(trace.rows.len(), 4);
         assert_eq!(trace.samples().collect::<Vec<_>>().len(), 1);
@@ -475,6 +482,7 @@ mod tests {
         check(&format!("{header}0,1,\n"), "line 2: `delay_s` is empty");
         check(&format!("{header}5,0,0\n4,0,0\n"), "line 3: the time is before");
         check(&format!("{header}5,0\n"), "line 2: 2 fields where the header has 3 columns");
+        check(&format!("{header}5,0,0,1\n"), "line 2: 4 fields where the header has 3 columns");
         check(&format!("{header}5,\"0,0\n"), "line 2: a quote is not closed");
     }
 

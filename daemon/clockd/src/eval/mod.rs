@@ -1,6 +1,8 @@
 //! `eval`: replays a recorded trace through the discipline and scores it beside baselines.
 
+mod bitmap;
 mod json;
+mod plot;
 mod table;
 
 use chronotick_core::Span;
@@ -16,14 +18,17 @@ pub(crate) struct EvalArgs {
     #[arg(value_name = "TRACE.csv")]
     trace: PathBuf,
     /// Give the predictors one measurement in so many seconds; 0 gives all.
-    #[arg(long, value_name = "SECONDS", default_value_t = 64.0, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 64.0, value_parser = seconds, allow_negative_numbers = true)]
     every: f64,
     /// What the servers of the trace are assumed to say of their own error.
-    #[arg(long, value_name = "MS", default_value_t = 1.0, value_parser = milliseconds)]
+    #[arg(long, value_name = "MS", default_value_t = 1.0, value_parser = milliseconds, allow_negative_numbers = true)]
     root_dispersion_ms: f64,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
+    /// Draw offset, error, bound and coverage over time; .svg or .png.
+    #[arg(long, value_name = "FILE", value_parser = plot::Target::parse)]
+    plot: Option<plot::Target>,
 }
 
 fn number(text: &str, most: f64) -> Result<f64, String> {
@@ -56,6 +61,9 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), String> {
     let root_dispersion = Span::from_secs_f64(args.root_dispersion_ms / 1e3);
     let options = Options { every_s: args.every, root_dispersion };
     let evaluation = evaluate(&trace, &options);
+    if let Some(target) = &args.plot {
+        plot::write(target, &evaluation)?;
+    }
     let text = if args.json {
         json::render(&trace, &options, &evaluation)?
     } else {
