@@ -1,6 +1,7 @@
 //! Takes the reports of all servers into the discipline, and tells people about it.
 
 use crate::config::Settings;
+use crate::disruption::Notices;
 use crate::log;
 use crate::page_object::PageNames;
 use crate::sources::ntp::client::{Outcome, Report};
@@ -35,6 +36,7 @@ struct Server {
 /// See the module.
 pub(crate) struct Hub {
     discipline: Arc<Mutex<Discipline>>,
+    notices: Arc<Notices>,
     page: PathBuf,
     names: PageNames,
     rate_hz: u32,
@@ -55,6 +57,7 @@ impl Hub {
         settings: &Settings,
         names: PageNames,
         discipline: Arc<Mutex<Discipline>>,
+        notices: Arc<Notices>,
         started: MonoTime,
     ) -> Self {
         let server = |name: String| Server {
@@ -69,6 +72,7 @@ impl Hub {
         };
         Self {
             discipline,
+            notices,
             page: settings.page.clone(),
             names,
             rate_hz: settings.rate_hz,
@@ -129,6 +133,10 @@ impl Hub {
                 server.reach |= 1;
                 server.last_error = None;
                 let name = server.name.clone();
+                if self.notices.is_overtaken(m.at - m.round_trip) {
+                    log::debug(format_args!("{name}: measured while the clock was disrupted: not used"));
+                    return;
+                }
                 let verdict = self.discipline().measure(boottime(), m);
                 log::debug(format_args!("{name}: delay {}: {verdict:?}", m.delay));
                 match verdict {

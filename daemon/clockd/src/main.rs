@@ -4,6 +4,7 @@
 mod anchor;
 mod cli;
 mod config;
+mod disruption;
 mod hub;
 mod log;
 #[expect(unsafe_code, reason = "mapping and locking the shared-memory object has no safe form")]

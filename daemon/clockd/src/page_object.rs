@@ -58,6 +58,8 @@ pub(crate) struct PageObject {
     pub(crate) cell: &'static PageCell,
     /// True when it was there before.
     pub(crate) reused: bool,
+    /// The disruption count of whoever wrote it before.
+    pub(crate) disruptions: u8,
     /// Its two names.
     pub(crate) names: PageNames,
 }
@@ -157,7 +159,9 @@ impl PageObject {
         let cell = map(&file).map_err(failed("map"))?;
         let names = PageNames::of(path);
         names.link_keep().map_err(failed("make a second link to"))?;
-        Ok(Some(Self { file, cell, reused: true, names }))
+        // The third byte of the flags; it is right in a torn page too, since every page of one writer has it.
+        let disruptions = if bytes[84..87] == *b"CT\x02" { bytes[74] } else { 0 };
+        Ok(Some(Self { file, cell, reused: true, disruptions, names }))
     }
 
     /// Makes the object under a name of its own, fills and locks it, and only then gives it its name: nobody ever sees
@@ -188,7 +192,7 @@ impl PageObject {
             Ok(cell) => {
                 let names = PageNames::of(path);
                 names.link_keep().map_err(failed("make a second link to"))?;
-                Ok(Some(Self { file, cell, reused: false, names }))
+                Ok(Some(Self { file, cell, reused: false, disruptions: 0, names }))
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
             Err(e) => Err(failed("create")(e)),

@@ -2,10 +2,11 @@
 
 use crate::cli::RunArgs;
 use crate::config::Settings;
+use crate::disruption::{Monitor, Notices};
 use crate::hub::Hub;
 use crate::log;
 use crate::page_object::{PageNames, PageObject, PageObjectError};
-use crate::publisher::{self, Publisher, first_record};
+use crate::publisher::{self, Publisher, Start, first_record};
 use crate::sources::ntp::client::{Client, Pace};
 use crate::status_file::StatusFile;
 use crate::stop::Stop;
@@ -31,7 +32,20 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
         PageObjectError::Locked => already_running(&settings),
         other => other.to_string(),
     })?;
-    let (mut publisher, repair) = Publisher::new(page.cell, started, settings.validity, settings.anchor);
+    let config = Config { horizon: settings.holdover, ..Config::default() };
+    let discipline = Discipline::new(config, settings.servers.len());
+    let notices = Arc::new(Notices::default());
+    let start = Start {
+        started,
+        validity: settings.validity,
+        anchor: settings.anchor,
+        monitor: Monitor::new(page.disruptions, None),
+        notices: notices.clone(),
+        pristine: discipline.clone(),
+        // The hook for the sources: a burst now would bring the correction back sooner than the next poll.
+        on_disruption: Box::new(|| {}),
+    };
+    let (mut publisher, repair) = Publisher::new(page.cell, start);
     if let Repair::TornWrite { sequence } = repair {
         log::warn(format_args!(
             "the last daemon died while it wrote the page (sequence {sequence}): the page is repaired"
@@ -39,15 +53,21 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     } else if page.reused {
         log::info(format_args!("took over the page of an earlier daemon"));
     }
-    let config = Config { horizon: settings.holdover, ..Config::default() };
-    let discipline = Arc::new(Mutex::new(Discipline::new(config, settings.servers.len())));
+    let discipline = Arc::new(Mutex::new(discipline));
     publisher.publish(&discipline);
     let publisher = Arc::new(Mutex::new(publisher));
     let stop = Arc::new(Stop::default());
     let fault =
         Arc::new(Fault { happened: AtomicBool::new(false), stop: stop.clone(), wake: signals.handle() });
-    let shared =
-        Shared { settings: &settings, names: page.names.clone(), discipline, publisher, stop, fault };
+    let shared = Shared {
+        settings: &settings,
+        names: page.names.clone(),
+        discipline,
+        publisher,
+        notices,
+        stop,
+        fault,
+    };
 
     let (threads, failed) = shared.start(started);
     if let Some(e) = failed {
@@ -86,6 +106,7 @@ struct Shared<'a> {
     names: PageNames,
     discipline: Arc<Mutex<Discipline>>,
     publisher: Arc<Mutex<Publisher>>,
+    notices: Arc<Notices>,
     stop: Arc<Stop>,
     fault: Arc<Fault>,
 }
@@ -106,7 +127,8 @@ impl Shared<'_> {
         let rate_hz = self.settings.rate_hz;
         threads
             .push(self.spawn("publisher", move || publisher::run(&publisher, &discipline, rate_hz, &stop))?);
-        let mut hub = Hub::new(self.settings, self.names.clone(), self.discipline.clone(), started);
+        let (discipline, notices) = (self.discipline.clone(), self.notices.clone());
+        let mut hub = Hub::new(self.settings, self.names.clone(), discipline, notices, started);
         let stop = self.stop.clone();
         threads.push(self.spawn("discipline", move || hub.run(&reports, &stop))?);
         for (source, name) in self.settings.servers.iter().enumerate() {
