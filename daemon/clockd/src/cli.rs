@@ -41,6 +41,10 @@ pub(crate) struct RunArgs {
     /// The clock that readers measure elapsed time with [default: auto].
     #[arg(long, value_enum, value_name = "CLOCK")]
     pub(crate) anchor: Option<Choice>,
+    /// Where the state is kept for the next start, or `none` [default: a file in $STATE_DIRECTORY, $XDG_STATE_HOME/chronotick
+    /// or ~/.local/state/chronotick].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state_file: Option<String>,
     /// How much to say on standard error [default: info].
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub(crate) log_level: Option<Level>,

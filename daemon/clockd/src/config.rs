@@ -4,6 +4,7 @@ use crate::anchor::{self, Choice};
 use crate::cli::RunArgs;
 use crate::log::Level;
 use crate::sources::ntp::address::ServerName;
+use crate::state_file;
 use chronotick_core::Span;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ struct File {
     holdover_s: Option<u32>,
     validity_s: Option<u32>,
     anchor: Option<Choice>,
+    state_file: Option<String>,
 }
 
 /// What the daemon runs with.
@@ -50,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) validity: Span,
     /// The clock that readers measure elapsed time with.
     pub(crate) anchor: Choice,
+    /// Where the state is kept for the next daemon, if anywhere.
+    pub(crate) state_file: Option<PathBuf>,
 }
 
 impl Settings {
@@ -119,6 +123,12 @@ impl Settings {
                 "`anchor` cannot be the counter here: {why}; leave it at auto, or say boottime"
             ));
         }
+        let state_file = match args.state_file.as_deref().or(file.state_file.as_deref()) {
+            Some("none") => None,
+            Some("") => return Err("`state_file` is empty: name a file, or say none".to_owned()),
+            Some(path) => Some(PathBuf::from(path)),
+            None => state_file::default_path(&page, |name| std::env::var(name).ok()),
+        };
         let burst = within("burst_interval_ms", file.burst_interval_ms, 500, 50, 2000)?;
         Ok(Self {
             servers,
@@ -130,6 +140,7 @@ impl Settings {
             burst_interval: Span::from_ms(i64::from(burst)),
             holdover: seconds("holdover_s", file.holdover_s, 3600, 1, 604_800)?,
             anchor,
+            state_file,
             validity: seconds("validity_s", file.validity_s, 10, 2, 3600)?,
         })
     }
@@ -155,7 +166,8 @@ mod tests {
     fn every_key_is_read() {
         let s = load(
             "servers = ['a', '[::1]:9']\nrate_hz = 7\nlog_level = 'debug'\nmin_poll_s = 1\nmax_poll_s = 2\n\
-             burst_interval_ms = 250\nholdover_s = 60\nvalidity_s = 3\nanchor = 'boottime'",
+             burst_interval_ms = 250\nholdover_s = 60\nvalidity_s = 3\nanchor = 'boottime'\n\
+             state_file = '/s/t'",
         )
         .unwrap();
         assert_eq!(s.servers.iter().map(ServerName::to_string).collect::<Vec<_>>(), ["a", "[::1]:9"]);
@@ -163,6 +175,8 @@ mod tests {
         assert_eq!((s.min_poll, s.max_poll), (Span::from_secs(1), Span::from_secs(2)));
         assert_eq!((s.holdover, s.validity), (Span::from_secs(60), Span::from_secs(3)));
         assert_eq!((s.burst_interval, s.anchor), (Span::from_ms(250), Choice::Boottime));
+        assert_eq!(s.state_file, Some("/s/t".into()));
+        assert_eq!(load("state_file = 'none'").unwrap().state_file, None);
     }
 
     #[test]
@@ -181,6 +195,7 @@ mod tests {
         check("min_poll_s = 8\nmax_poll_s = 4", &["at least 8"]);
         check("log_level = 'loud'", &["loud", "`debug`"]);
         check("anchor = 'sundial'", &["sundial", "`boottime`"]);
+        check("state_file = ''", &["`state_file` is empty", "none"]);
         check("rate_hz =", &["c.toml"]);
     }
 }

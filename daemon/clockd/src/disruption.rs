@@ -214,7 +214,6 @@ impl Monitor {
         self.stepped_at.filter(|&at| now - at < STEPPED_FOR)
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the saved state, which comes next"))]
     /// The last readings and what was seen of the machine, for a daemon that comes after this one.
     pub(crate) fn last(&self) -> Option<(Readings, Machine)> {
         Some((self.last?, self.machine.clone()))

@@ -2,14 +2,16 @@
 
 use crate::config::Settings;
 use crate::disruption::Notices;
+use crate::estimate::Estimate;
 use crate::log;
 use crate::page_object::PageNames;
+use crate::saver::Saver;
 use crate::sources::ntp::client::{Outcome, Report};
 use crate::status_file::{ServerStatus, StatusFile};
 use crate::stop::Stop;
 use chronotick::os_clock::{boottime, realtime_boottime_pair};
 use chronotick_core::{MonoTime, Span, Timestamp};
-use chronotick_discipline::{Agreement, Discipline, State, Verdict};
+use chronotick_discipline::{Agreement, State, Verdict};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,8 +37,9 @@ struct Server {
 
 /// See the module.
 pub(crate) struct Hub {
-    discipline: Arc<Mutex<Discipline>>,
+    estimate: Arc<Mutex<Estimate>>,
     notices: Arc<Notices>,
+    saver: Option<Arc<Saver>>,
     page: PathBuf,
     names: PageNames,
     rate_hz: u32,
@@ -56,8 +59,9 @@ impl Hub {
     pub(crate) fn new(
         settings: &Settings,
         names: PageNames,
-        discipline: Arc<Mutex<Discipline>>,
+        estimate: Arc<Mutex<Estimate>>,
         notices: Arc<Notices>,
+        saver: Option<Arc<Saver>>,
         started: MonoTime,
     ) -> Self {
         let server = |name: String| Server {
@@ -71,8 +75,9 @@ impl Hub {
             was_falseticker: false,
         };
         Self {
-            discipline,
+            estimate,
             notices,
+            saver,
             page: settings.page.clone(),
             names,
             rate_hz: settings.rate_hz,
@@ -88,19 +93,26 @@ impl Hub {
         }
     }
 
-    fn discipline(&self) -> MutexGuard<'_, Discipline> {
-        self.discipline.lock().unwrap_or_else(PoisonError::into_inner)
+    fn estimate(&self) -> MutexGuard<'_, Estimate> {
+        self.estimate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Works until `stop`, then writes a last status file that says so.
     pub(crate) fn run(&mut self, reports: &Receiver<Report>, stop: &Stop) {
         let mut status_due = self.started;
+        let mut save_due = Saver::first_due(self.started);
         while !stop.is_set() {
             let now = boottime();
             if now >= status_due {
                 self.restore_name();
                 self.write_status(self.state_word());
                 status_due = now + STATUS_INTERVAL;
+            }
+            if now >= save_due {
+                save_due = Saver::due_after(now);
+                if let Some(saver) = &self.saver {
+                    saver.save();
+                }
             }
             // Short enough to notice the stop; reports end the wait at once.
             let wait = (status_due - now).min(Span::from_ms(100));
@@ -137,7 +149,7 @@ impl Hub {
                     log::debug(format_args!("{name}: measured while the clock was disrupted: not used"));
                     return;
                 }
-                let verdict = self.discipline().measure(boottime(), m);
+                let verdict = self.estimate().measure(boottime(), m);
                 log::debug(format_args!("{name}: delay {}: {verdict:?}", m.delay));
                 match verdict {
                     Verdict::Accepted | Verdict::Delayed | Verdict::Refused => {}
@@ -170,7 +182,7 @@ impl Hub {
     /// Logs what changed; true when the status file should say so at once.
     fn note_changes(&mut self, now: MonoTime) -> bool {
         let (state, agreement, correction) = {
-            let d = self.discipline();
+            let d = self.estimate();
             (d.state(now), d.agreement(), d.correction(now))
         };
         let mut changed = false;
@@ -198,7 +210,7 @@ impl Hub {
             self.agreement = agreement;
         }
         for i in 0..self.servers.len() {
-            let is = self.discipline().report(i, now).is_some_and(|r| r.is_falseticker);
+            let is = self.estimate().report(i, now).is_some_and(|r| r.is_falseticker);
             let server = &mut self.servers[i];
             if is != server.was_falseticker {
                 changed = true;
@@ -273,7 +285,7 @@ impl Hub {
 
     fn server_status(&self, i: usize, system: Timestamp, now: MonoTime) -> ServerStatus {
         let server = &self.servers[i];
-        let report = self.discipline().report(i, now);
+        let report = self.estimate().report(i, now);
         let newest = report.and_then(|r| r.newest);
         let system_theta = Span::from_ns(system.as_ns().saturating_sub(now.as_ns()));
         let state = match report {

@@ -5,6 +5,7 @@ mod anchor;
 mod cli;
 mod config;
 mod disruption;
+mod estimate;
 mod hub;
 mod log;
 #[expect(unsafe_code, reason = "mapping and locking the shared-memory object has no safe form")]
@@ -12,7 +13,9 @@ mod page_object;
 mod publisher;
 mod record;
 mod run;
+mod saver;
 mod sources;
+mod state_file;
 mod status;
 mod status_file;
 mod stop;

@@ -2,13 +2,13 @@
 
 use crate::anchor::{Anchor, Choice, Event};
 use crate::disruption::{Findings, Machine, MachineWatch, Monitor, Notices, Readings};
+use crate::estimate::Estimate;
 use crate::log;
 use crate::record::{Counters, Moment, disrupted, record, withdrawn};
 use crate::stop::Stop;
 use chronotick::os_clock::boottime;
 use chronotick_core::page::{Flags, PageCell, PageWriter, Record, Repair};
 use chronotick_core::{MonoTime, Span};
-use chronotick_discipline::Discipline;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Latencies are averaged over this many pages.
@@ -29,8 +29,6 @@ pub(crate) struct Start {
     pub(crate) monitor: Monitor,
     /// Where the other threads read what was noticed.
     pub(crate) notices: Arc<Notices>,
-    /// A discipline that has measured nothing: what is left of it after a disruption.
-    pub(crate) pristine: Discipline,
     /// Asks the sources for new measurements.
     pub(crate) on_disruption: OnDisruption,
 }
@@ -64,14 +62,14 @@ impl Publisher {
         (publisher, repair)
     }
 
-    /// Publishes what `discipline` says now.
-    pub(crate) fn publish(&mut self, discipline: &Mutex<Discipline>) {
+    /// Publishes what `estimate` says now.
+    pub(crate) fn publish(&mut self, estimate: &Mutex<Estimate>) {
         let readings = Readings::now();
         let machine = self.watch.look(readings.boottime).clone();
-        self.publish_at(readings, &machine, discipline);
+        self.publish_at(readings, &machine, estimate);
     }
 
-    fn publish_at(&mut self, readings: Readings, machine: &Machine, discipline: &Mutex<Discipline>) {
+    fn publish_at(&mut self, readings: Readings, machine: &Machine, estimate: &Mutex<Estimate>) {
         let now = readings.boottime;
         let moment = Moment { system: readings.system, boottime: now };
         let Findings { mut disruption, step } = self.start.monitor.judge(readings, machine);
@@ -84,7 +82,7 @@ impl Publisher {
         let stepped_at = self.start.monitor.stepped_at(now);
         // The page of a step says what happened since its prediction_time, so that is before the step.
         let anchor = stepped_at.map_or(moment.whole_second(), |at| moment.whole_second_before(at));
-        let correction = lock(discipline).correction(anchor.boottime);
+        let correction = lock(estimate).correction(anchor.boottime);
         self.published = self.published.wrapping_add(u32::from(correction.is_some()));
         let counters = Counters {
             uptime: now - self.start.started,
@@ -108,7 +106,7 @@ impl Publisher {
         }
         let mut is_new = false;
         match &disruption {
-            Some(why) => is_new = self.note_disruption(now, why, discipline),
+            Some(why) => is_new = self.note_disruption(now, why, estimate),
             None if correction.is_some() => self.start.monitor.recovered(),
             None => {}
         }
@@ -136,7 +134,7 @@ impl Publisher {
 
     /// Everything that was measured is forgotten. True for a new disruption: a clock that is disrupted at every publish,
     /// by a fast slew, has one.
-    fn note_disruption(&mut self, now: MonoTime, why: &str, discipline: &Mutex<Discipline>) -> bool {
+    fn note_disruption(&mut self, now: MonoTime, why: &str, estimate: &Mutex<Estimate>) -> bool {
         // Said first, so that no measurement from before comes in after the discipline was cleared.
         let is_new = {
             let mut noticed = self.start.notices.lock();
@@ -144,9 +142,13 @@ impl Publisher {
             let before = std::mem::replace(&mut noticed.disruptions, self.start.monitor.disruptions());
             before != self.start.monitor.disruptions()
         };
-        // The seam for `Discipline::disrupt`.
-        lock(discipline).clone_from(&self.start.pristine);
+        lock(estimate).disrupt(now);
         is_new
+    }
+
+    /// What it knows of the clocks.
+    pub(crate) fn monitor(&self) -> &Monitor {
+        &self.start.monitor
     }
 
     /// Withdraws the page: VALID is cleared, whatever else it says stays.
@@ -162,8 +164,8 @@ impl Publisher {
     }
 }
 
-fn lock(discipline: &Mutex<Discipline>) -> MutexGuard<'_, Discipline> {
-    discipline.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(estimate: &Mutex<Estimate>) -> MutexGuard<'_, Estimate> {
+    estimate.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A page for the very first moment, before anything was measured.
@@ -175,7 +177,7 @@ pub(crate) fn first_record(validity: Span) -> Record {
 }
 
 /// Publishes `rate_hz` times a second until `stop`.
-pub(crate) fn run(publisher: &Mutex<Publisher>, discipline: &Mutex<Discipline>, rate_hz: u32, stop: &Stop) {
+pub(crate) fn run(publisher: &Mutex<Publisher>, estimate: &Mutex<Estimate>, rate_hz: u32, stop: &Stop) {
     let start = boottime();
     let due_after =
         |turn: i64| Span::from_ns((i128::from(turn) * 1_000_000_000 / i128::from(rate_hz)) as i64);
@@ -187,7 +189,7 @@ pub(crate) fn run(publisher: &Mutex<Publisher>, discipline: &Mutex<Discipline>, 
         }
         {
             let mut publisher = publisher.lock().unwrap_or_else(PoisonError::into_inner);
-            publisher.publish(discipline);
+            publisher.publish(estimate);
             publisher.note_latency(boottime() - due);
         }
         // After a suspension the missed turns are skipped, not made up for.
@@ -202,13 +204,13 @@ mod tests {
     use super::*;
     use chronotick_core::page::{PageCell, Status};
     use chronotick_core::{Timestamp, page};
-    use chronotick_discipline::{Config, Leap, Measurement};
+    use chronotick_discipline::{Config, Discipline, Leap, Measurement};
     use std::sync::atomic::{AtomicU32, Ordering};
 
     /// A publisher over a page of its own, with clocks that move as told.
     struct Rig {
         publisher: Publisher,
-        discipline: Mutex<Discipline>,
+        estimate: Mutex<Estimate>,
         cell: &'static PageCell,
         clocks: Readings,
         notices: Arc<Notices>,
@@ -225,7 +227,7 @@ mod tests {
                 raw: MonoTime::from_ns(899_000_000_000),
                 error: Span::from_ns(300),
             };
-            let pristine = Discipline::new(Config::default(), 1);
+            let estimate = Mutex::new(Estimate::new(Discipline::new(Config::default(), 1), None));
             let (notices, bursts) = (Arc::new(Notices::default()), Arc::new(AtomicU32::new(0)));
             let asked = bursts.clone();
             let start = Start {
@@ -234,13 +236,12 @@ mod tests {
                 anchor: Choice::Boottime,
                 monitor: Monitor::new(7, None),
                 notices: notices.clone(),
-                pristine: pristine.clone(),
                 on_disruption: Box::new(move || {
                     asked.fetch_add(1, Ordering::SeqCst);
                 }),
             };
             let publisher = Publisher::new(cell, start).0;
-            Self { publisher, discipline: Mutex::new(pristine), cell, clocks, notices, bursts }
+            Self { publisher, estimate, cell, clocks, notices, bursts }
         }
 
         fn measure(&self) {
@@ -258,7 +259,7 @@ mod tests {
                 leap: Leap::None,
                 poll_interval: Span::from_secs(8),
             };
-            lock(&self.discipline).measure(self.clocks.boottime, m);
+            lock(&self.estimate).measure(self.clocks.boottime, m);
         }
 
         fn pass(&mut self, span: Span) {
@@ -270,7 +271,7 @@ mod tests {
 
         /// What a reader finds after a publish, at that moment.
         fn publish(&mut self) -> Record {
-            self.publisher.publish_at(self.clocks, &Machine::default(), &self.discipline);
+            self.publisher.publish_at(self.clocks, &Machine::default(), &self.estimate);
             let words = self.cell.snapshot(10).unwrap();
             Record::from_words(&words).unwrap()
         }

@@ -3,11 +3,14 @@
 use crate::cli::RunArgs;
 use crate::config::Settings;
 use crate::disruption::{Monitor, Notices};
+use crate::estimate::Estimate;
 use crate::hub::Hub;
 use crate::log;
 use crate::page_object::{PageNames, PageObject, PageObjectError};
 use crate::publisher::{self, Publisher, Start, first_record};
+use crate::saver::Saver;
 use crate::sources::ntp::client::{Client, Pace};
+use crate::state_file::{self, Saved};
 use crate::status_file::StatusFile;
 use crate::stop::Stop;
 use chronotick::os_clock::boottime;
@@ -28,24 +31,32 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     log::set_level(settings.log_level);
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("cannot take signals: {e}"))?;
     let started = boottime();
+    let servers: Vec<String> = settings.servers.iter().map(ToString::to_string).collect();
+    let (boot_id, saved) = read_state(&settings);
     let page = PageObject::open(&settings.page, &first_record(settings.validity)).map_err(|e| match e {
         PageObjectError::Locked => already_running(&settings),
         other => other.to_string(),
     })?;
     let config = Config { horizon: settings.holdover, ..Config::default() };
     let discipline = Discipline::new(config, settings.servers.len());
+    let restored = saved.as_ref().and_then(|s| s.restored(&servers, started));
+    let is_restored = restored.is_some();
+    let estimate = Arc::new(Mutex::new(Estimate::new(discipline, restored)));
     let notices = Arc::new(Notices::default());
+    let disruptions =
+        if page.reused { page.disruptions } else { saved.as_ref().map_or(0, |s| s.disruptions) };
     let start = Start {
         started,
         validity: settings.validity,
         anchor: settings.anchor,
-        monitor: Monitor::new(page.disruptions, None),
+        monitor: Monitor::new(disruptions, saved.map(|s| s.clocks)),
         notices: notices.clone(),
-        pristine: discipline.clone(),
         // The hook for the sources: a burst now would bring the correction back sooner than the next poll.
         on_disruption: Box::new(|| {}),
     };
     let (mut publisher, repair) = Publisher::new(page.cell, start);
+    // Before anything that may be slow: the page was withdrawn, or is running out, since the last daemon ended.
+    publisher.publish(&estimate);
     if let Repair::TornWrite { sequence } = repair {
         log::warn(format_args!(
             "the last daemon died while it wrote the page (sequence {sequence}): the page is repaired"
@@ -53,21 +64,23 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     } else if page.reused {
         log::info(format_args!("took over the page of an earlier daemon"));
     }
-    let discipline = Arc::new(Mutex::new(discipline));
-    publisher.publish(&discipline);
+    if is_restored && !publisher.monitor().is_disrupted() {
+        log::info(format_args!(
+            "going on with the correction of the last daemon until the servers have answered"
+        ));
+    }
     let publisher = Arc::new(Mutex::new(publisher));
+    let saver = settings.state_file.clone().zip(boot_id).map(|(path, boot_id)| {
+        let (publisher, estimate) = (publisher.clone(), estimate.clone());
+        Arc::new(Saver { path, boot_id, servers, publisher, estimate, has_failed: AtomicBool::new(false) })
+    });
     let stop = Arc::new(Stop::default());
+    let page_stop = Arc::new(Stop::default());
     let fault =
         Arc::new(Fault { happened: AtomicBool::new(false), stop: stop.clone(), wake: signals.handle() });
-    let shared = Shared {
-        settings: &settings,
-        names: page.names.clone(),
-        discipline,
-        publisher,
-        notices,
-        stop,
-        fault,
-    };
+    let names = page.names.clone();
+    let shared =
+        Shared { settings: &settings, names, estimate, publisher, notices, saver, stop, page_stop, fault };
 
     let (threads, failed) = shared.start(started);
     if let Some(e) = failed {
@@ -80,16 +93,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
             log::info(format_args!("signal {signal}: withdrawing the page and ending"));
         }
     }
-    shared.stop.set();
-    let mut threads = threads.into_iter();
-    // The publisher is the first: once it has ended, nobody overwrites the withdrawal.
-    let publisher_thread = threads.next();
-    let _ = publisher_thread.map(JoinHandle::join);
-    shared.publisher.lock().unwrap_or_else(PoisonError::into_inner).withdraw();
-    for thread in threads {
-        // A panic was caught and noted in the thread itself.
-        let _ = thread.join();
-    }
+    shared.end(threads);
     if shared.fault.happened.load(Ordering::SeqCst) {
         return Err(
             "a thread of the daemon failed (see the message above): the page is withdrawn; start it again, \
@@ -100,14 +104,34 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     Ok(())
 }
 
+/// What the last daemon left; what cannot be used is said and left alone.
+fn read_state(settings: &Settings) -> (Option<String>, Option<Saved>) {
+    let Some(path) = &settings.state_file else { return (None, None) };
+    let boot_id = match state_file::boot_id() {
+        Ok(boot_id) => boot_id,
+        Err(e) => {
+            log::warn(format_args!("no state is kept: cannot read the boot id: {e}"));
+            return (None, None);
+        }
+    };
+    let saved = Saved::read(path, &boot_id).unwrap_or_else(|why| {
+        log::warn(format_args!("{why}"));
+        None
+    });
+    (Some(boot_id), saved)
+}
+
 /// What the threads share.
 struct Shared<'a> {
     settings: &'a Settings,
     names: PageNames,
-    discipline: Arc<Mutex<Discipline>>,
+    estimate: Arc<Mutex<Estimate>>,
     publisher: Arc<Mutex<Publisher>>,
     notices: Arc<Notices>,
+    saver: Option<Arc<Saver>>,
     stop: Arc<Stop>,
+    /// The publisher's own: it goes on until everything else is done.
+    page_stop: Arc<Stop>,
     fault: Arc<Fault>,
 }
 
@@ -122,13 +146,12 @@ impl Shared<'_> {
 
     fn start_all(&self, started: MonoTime, threads: &mut Vec<JoinHandle<()>>) -> io::Result<()> {
         let (sender, reports) = mpsc::channel();
-        let (publisher, discipline, stop) =
-            (self.publisher.clone(), self.discipline.clone(), self.stop.clone());
+        let (publisher, estimate, stop) =
+            (self.publisher.clone(), self.estimate.clone(), self.page_stop.clone());
         let rate_hz = self.settings.rate_hz;
-        threads
-            .push(self.spawn("publisher", move || publisher::run(&publisher, &discipline, rate_hz, &stop))?);
-        let (discipline, notices) = (self.discipline.clone(), self.notices.clone());
-        let mut hub = Hub::new(self.settings, self.names.clone(), discipline, notices, started);
+        threads.push(self.spawn("publisher", move || publisher::run(&publisher, &estimate, rate_hz, &stop))?);
+        let (estimate, notices, saver) = (self.estimate.clone(), self.notices.clone(), self.saver.clone());
+        let mut hub = Hub::new(self.settings, self.names.clone(), estimate, notices, saver, started);
         let stop = self.stop.clone();
         threads.push(self.spawn("discipline", move || hub.run(&reports, &stop))?);
         for (source, name) in self.settings.servers.iter().enumerate() {
@@ -146,6 +169,24 @@ impl Shared<'_> {
             self.spawn("ntp", move || client.run())?;
         }
         Ok(())
+    }
+
+    /// Ends all threads. Readers have a page until the very end, so that a restart is a short gap for them.
+    fn end(&self, threads: Vec<JoinHandle<()>>) {
+        self.stop.set();
+        let mut threads = threads.into_iter();
+        let publisher_thread = threads.next();
+        for thread in threads {
+            // A panic was caught and noted in the thread itself.
+            let _ = thread.join();
+        }
+        if let Some(saver) = &self.saver {
+            saver.save();
+        }
+        // Once the publisher has ended, nobody overwrites the withdrawal.
+        self.page_stop.set();
+        let _ = publisher_thread.map(JoinHandle::join);
+        self.publisher.lock().unwrap_or_else(PoisonError::into_inner).withdraw();
     }
 
     fn spawn(&self, name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {

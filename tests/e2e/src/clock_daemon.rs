@@ -47,6 +47,10 @@ impl ClockDaemon {
         for server in servers {
             command.args(["--server", server]);
         }
+        // No state of an earlier test: a test that wants it says `state_file`.
+        for variable in ["HOME", "XDG_STATE_HOME", "STATE_DIRECTORY"] {
+            command.env_remove(variable);
+        }
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the daemon can be started");
         let (sender, errors) = channel();
@@ -73,11 +77,13 @@ impl ClockDaemon {
     /// Waits for a line of its log that contains `text`, and returns it.
     ///
     /// # Panics
-    /// When the daemon ends or nothing is logged for a minute.
+    /// When the daemon ends or does not log it within a minute.
     pub fn wait_for_line(&self, text: &str) -> String {
         let mut seen = Vec::new();
+        let begun = chronotick::os_clock::boottime();
         loop {
-            match self.errors.recv_timeout(HUNG) {
+            let waited = (chronotick::os_clock::boottime() - begun).to_duration();
+            match self.errors.recv_timeout(HUNG.saturating_sub(waited)) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(line) => seen.push(line),
                 Err(e) => panic!("no line with {text:?} ({e}); seen: {seen:#?}"),

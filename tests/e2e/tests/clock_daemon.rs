@@ -246,6 +246,93 @@ fn after_a_kill_the_next_daemon_repairs_the_same_page() {
 }
 
 #[test]
+fn a_restart_goes_on_with_the_correction_although_the_server_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let liar = liar(20, 10);
+    let state = dir.path().join("state/s.json");
+    let extra = format!("state_file = '{}'", state.display());
+    let mut daemon = ClockDaemon::start(dir.path(), &[liar.address()], &extra);
+    daemon.wait_for_line("-> synchronized");
+    let client = daemon.client();
+    eventually("a synchronized page", || (client.status() == Ok(Status::Synchronized)).then_some(()));
+    pause(Duration::from_secs(2));
+    let before = client.now().unwrap().max_error();
+    liar.set(Behaviour::Silence);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    assert_eq!(client.status(), Ok(Status::Expired), "withdrawn");
+    let mut next = ClockDaemon::start(dir.path(), &[liar.address()], &extra);
+    // It was published before the daemon said that it is ready.
+    check_bound(&client, &liar);
+    assert_eq!(client.status(), Ok(Status::Holdover));
+    assert!(client.now().unwrap().max_error() > before);
+    assert_eq!(next.status()["status"], "holdover");
+    next.wait_for_line("no_data -> holdover");
+    // A crash saves nothing more, and what was saved is still true.
+    next.kill();
+    let third = ClockDaemon::start(dir.path(), &[liar.address()], &extra);
+    check_bound(&client, &liar);
+    assert_eq!(client.status(), Ok(Status::Holdover));
+    liar.set(Behaviour::Answer);
+    third.wait_for_line("-> synchronized");
+    check_bound(&client, &liar);
+}
+
+#[test]
+fn a_state_file_that_cannot_be_used_is_refused_and_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let liar = liar(20, 10);
+    let state = dir.path().join("s.json");
+    let extra = format!("state_file = '{}'", state.display());
+    let check = |text: &str, why: &str| {
+        std::fs::write(&state, text).unwrap();
+        let mut daemon = ClockDaemon::start(dir.path(), &[liar.address()], &extra);
+        assert_eq!(daemon.client().status(), Ok(Status::NoData), "{why}");
+        let line = daemon.wait_for_line("is not used");
+        assert!(line.contains(why) && line.contains("warning"), "{line}");
+        assert_eq!(daemon.terminate().code(), Some(0));
+        let written: Value = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+        assert_eq!(written["version"], 1);
+    };
+    check("{\"version\": 1, \"boot_id\"", "damaged");
+    check("{\"version\": 77, \"boot_id\": \"\"}", "version 77");
+    check("{\"version\": 1, \"boot_id\": \"another\"}", "another boot");
+}
+
+/// How long a reader that asks all the time has no time over a restart. Measured and printed, not asserted: see
+/// docs/clock-daemon.md.
+#[test]
+fn the_gap_of_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let liar = liar(20, 10);
+    let extra = format!("state_file = '{}'", dir.path().join("s.json").display());
+    let mut daemon = ClockDaemon::start(dir.path(), &[liar.address()], &extra);
+    daemon.wait_for_line("-> synchronized");
+    let client = daemon.client();
+    eventually("a synchronized page", || (client.status() == Ok(Status::Synchronized)).then_some(()));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let gap = std::thread::scope(|s| {
+        let reader = s.spawn(|| {
+            let (mut last_good, mut longest) = (chronotick::os_clock::boottime(), Span::ZERO);
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let status = client.status();
+                let now = chronotick::os_clock::boottime();
+                if matches!(status, Ok(Status::Synchronized | Status::Holdover | Status::WarmingUp)) {
+                    longest = longest.max(now - last_good);
+                    last_good = now;
+                }
+            }
+            longest
+        });
+        daemon.terminate();
+        let _next = ClockDaemon::start(dir.path(), &[liar.address()], &extra);
+        pause(Duration::from_millis(100));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    println!("the gap of a restart: {gap}");
+}
+
+#[test]
 fn a_page_that_somebody_removes_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let liar = liar(20, 0);
