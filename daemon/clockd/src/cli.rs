@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::anchor::Choice;
-use crate::log::Level;
+use crate::log::{Format, Level};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -21,6 +21,10 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Show the running daemon's state; exit code 1 when there is none.
     Status(StatusArgs),
+    /// Show the time sources, one a line, as `chronyc sources` does.
+    Sources(StatusArgs),
+    /// Show how corrected time follows its sources, as `chronyc tracking` does.
+    Tracking(StatusArgs),
 }
 
 /// Arguments of `run`; each overrides the configuration file.
@@ -45,12 +49,18 @@ pub(crate) struct RunArgs {
     /// or ~/.local/state/chronotick].
     #[arg(long, value_name = "FILE")]
     pub(crate) state_file: Option<String>,
+    /// Serve /metrics, /status and /healthz over HTTP at this address and port, or `none` [default: none].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<String>,
+    /// How messages are written [default: journal-prefix under systemd, else text].
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) log_format: Option<Format>,
     /// How much to say on standard error [default: info].
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub(crate) log_level: Option<Level>,
 }
 
-/// Arguments of `status`.
+/// Arguments of `status`, `sources` and `tracking`.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
     /// Print JSON.

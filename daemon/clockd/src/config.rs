@@ -2,11 +2,12 @@
 
 use crate::anchor::{self, Choice};
 use crate::cli::RunArgs;
-use crate::log::Level;
+use crate::log::{Format, Level};
 use crate::sources::ntp::address::ServerName;
 use crate::state_file;
 use chronotick_core::Span;
 use serde::Deserialize;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Servers that are asked when nobody names any.
@@ -27,6 +28,8 @@ struct File {
     validity_s: Option<u32>,
     anchor: Option<Choice>,
     state_file: Option<String>,
+    metrics: Option<String>,
+    log_format: Option<Format>,
 }
 
 /// What the daemon runs with.
@@ -54,6 +57,10 @@ pub(crate) struct Settings {
     pub(crate) anchor: Choice,
     /// Where the state is kept for the next daemon, if anywhere.
     pub(crate) state_file: Option<PathBuf>,
+    /// Where metrics are served, if anywhere.
+    pub(crate) metrics: Option<SocketAddr>,
+    /// How messages are written.
+    pub(crate) log_format: Format,
 }
 
 impl Settings {
@@ -129,6 +136,12 @@ impl Settings {
             Some(path) => Some(PathBuf::from(path)),
             None => state_file::default_path(&page, |name| std::env::var(name).ok()),
         };
+        let metrics = match args.metrics.as_deref().or(file.metrics.as_deref()) {
+            None | Some("none") => None,
+            Some(text) => Some(text.parse().map_err(|_| {
+                format!("`metrics` is {text:?}: give an address with a port, as 127.0.0.1:9473 or [::1]:9473")
+            })?),
+        };
         let burst = within("burst_interval_ms", file.burst_interval_ms, 500, 50, 2000)?;
         Ok(Self {
             servers,
@@ -141,6 +154,8 @@ impl Settings {
             holdover: seconds("holdover_s", file.holdover_s, 3600, 1, 604_800)?,
             anchor,
             state_file,
+            metrics,
+            log_format: args.log_format.or(file.log_format).unwrap_or_else(Format::fitting),
             validity: seconds("validity_s", file.validity_s, 10, 2, 3600)?,
         })
     }
@@ -167,7 +182,7 @@ mod tests {
         let s = load(
             "servers = ['a', '[::1]:9']\nrate_hz = 7\nlog_level = 'debug'\nmin_poll_s = 1\nmax_poll_s = 2\n\
              burst_interval_ms = 250\nholdover_s = 60\nvalidity_s = 3\nanchor = 'boottime'\n\
-             state_file = '/s/t'",
+             state_file = '/s/t'\nmetrics = '127.0.0.1:9473'\nlog_format = 'journal-prefix'",
         )
         .unwrap();
         assert_eq!(s.servers.iter().map(ServerName::to_string).collect::<Vec<_>>(), ["a", "[::1]:9"]);
@@ -176,6 +191,7 @@ mod tests {
         assert_eq!((s.holdover, s.validity), (Span::from_secs(60), Span::from_secs(3)));
         assert_eq!((s.burst_interval, s.anchor), (Span::from_ms(250), Choice::Boottime));
         assert_eq!(s.state_file, Some("/s/t".into()));
+        assert_eq!((s.metrics, s.log_format), ("127.0.0.1:9473".parse().ok(), Format::JournalPrefix));
         assert_eq!(load("state_file = 'none'").unwrap().state_file, None);
     }
 
@@ -195,6 +211,8 @@ mod tests {
         check("min_poll_s = 8\nmax_poll_s = 4", &["at least 8"]);
         check("log_level = 'loud'", &["loud", "`debug`"]);
         check("anchor = 'sundial'", &["sundial", "`boottime`"]);
+        check("metrics = 'localhost'", &["`metrics` is \"localhost\"", "127.0.0.1:9473"]);
+        check("log_format = 'xml'", &["xml", "`journal-prefix`"]);
         check("state_file = ''", &["`state_file` is empty", "none"]);
         check("rate_hz =", &["c.toml"]);
     }

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How fast the kernel slews its clocks at most, apart from an administrator's change of the tick.
@@ -268,6 +269,8 @@ fn allowed(then: &Readings, now: &Readings) -> Span {
 #[derive(Debug, Default)]
 pub(crate) struct Notices {
     inner: Mutex<Noticed>,
+    /// Pages published, with or without a correction: the publisher is alive as long as it grows.
+    pub(crate) pages: AtomicU64,
 }
 
 /// See [`Notices`].

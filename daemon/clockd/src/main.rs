@@ -5,9 +5,13 @@ mod anchor;
 mod cli;
 mod config;
 mod disruption;
+mod endpoint;
 mod estimate;
+mod http;
 mod hub;
 mod log;
+mod metrics;
+mod notify;
 #[expect(unsafe_code, reason = "mapping and locking the shared-memory object has no safe form")]
 mod page_object;
 mod publisher;
@@ -19,6 +23,9 @@ mod state_file;
 mod status;
 mod status_file;
 mod stop;
+mod tables;
+mod tracking;
+mod utc;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -28,6 +35,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args).map(|()| true),
         Command::Status(args) => status::status(&args),
+        Command::Sources(args) => tables::sources(&args),
+        Command::Tracking(args) => tables::tracking(&args),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -3,12 +3,13 @@
 use crate::anchor::{Anchor, Choice, Event};
 use crate::disruption::{Findings, Machine, MachineWatch, Monitor, Notices, Readings};
 use crate::estimate::Estimate;
-use crate::log;
+use crate::log::{self, Level};
 use crate::record::{Counters, Moment, disrupted, record, withdrawn};
 use crate::stop::Stop;
 use chronotick::os_clock::boottime;
 use chronotick_core::page::{Flags, PageCell, PageWriter, Record, Repair};
 use chronotick_core::{MonoTime, Span};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Latencies are averaged over this many pages.
@@ -117,16 +118,30 @@ impl Publisher {
         page.flags = Flags(page.flags.0 | stepped).with_disruption_count(self.start.monitor.disruptions());
         self.last = page;
         self.writer.publish(&self.last);
+        // Relaxed: a sign of life, nothing is read behind it.
+        self.start.notices.pages.fetch_add(1, Ordering::Relaxed);
         if let Some(why) = disruption
             && is_new
         {
-            log::warn(format_args!("the clock was disrupted: {why}; measuring anew"));
+            log::event(
+                Level::Warn,
+                format_args!("the clock was disrupted: {why}; measuring anew"),
+                &[
+                    ("event", "disruption".into()),
+                    ("reason", why.as_str().into()),
+                    ("disruption_count", self.start.monitor.disruptions().into()),
+                ],
+            );
             (self.start.on_disruption)();
         }
     }
 
     fn note_step(&self, now: MonoTime, step: Span) {
-        log::warn(format_args!("the system clock was stepped by {step}: corrected time goes on undisturbed"));
+        log::event(
+            Level::Warn,
+            format_args!("the system clock was stepped by {step}: corrected time goes on undisturbed"),
+            &[("event", "step".into()), ("step_seconds", step.as_secs_f64().into())],
+        );
         let mut noticed = self.start.notices.lock();
         noticed.steps = noticed.steps.wrapping_add(1);
         noticed.last_step = Some((now, step));
@@ -205,7 +220,7 @@ mod tests {
     use chronotick_core::page::{PageCell, Status};
     use chronotick_core::{Timestamp, page};
     use chronotick_discipline::{Config, Discipline, Leap, Measurement};
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     /// A publisher over a page of its own, with clocks that move as told.
     struct Rig {

@@ -3,15 +3,17 @@
 use crate::cli::RunArgs;
 use crate::config::Settings;
 use crate::disruption::{Monitor, Notices};
+use crate::endpoint;
 use crate::estimate::Estimate;
 use crate::hub::Hub;
 use crate::log;
+use crate::notify::Notifier;
 use crate::page_object::{PageNames, PageObject, PageObjectError};
 use crate::publisher::{self, Publisher, Start, first_record};
 use crate::saver::Saver;
 use crate::sources::ntp::client::{Client, Pace};
 use crate::state_file::{self, Saved};
-use crate::status_file::StatusFile;
+use crate::status_file::{Board, StatusFile};
 use crate::stop::Stop;
 use chronotick::os_clock::boottime;
 use chronotick_core::MonoTime;
@@ -20,6 +22,7 @@ use chronotick_discipline::{Config, Discipline};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -28,10 +31,11 @@ use std::thread::{self, JoinHandle};
 /// Runs until a signal; the error is for the user.
 pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     let settings = Settings::load(args)?;
-    log::set_level(settings.log_level);
+    log::set(settings.log_level, settings.log_format);
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("cannot take signals: {e}"))?;
     let started = boottime();
     let servers: Vec<String> = settings.servers.iter().map(ToString::to_string).collect();
+    let metrics = settings.metrics.map(listen).transpose()?;
     let (boot_id, saved) = read_state(&settings);
     let page = PageObject::open(&settings.page, &first_record(settings.validity)).map_err(|e| match e {
         PageObjectError::Locked => already_running(&settings),
@@ -79,10 +83,21 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     let fault =
         Arc::new(Fault { happened: AtomicBool::new(false), stop: stop.clone(), wake: signals.handle() });
     let names = page.names.clone();
-    let shared =
-        Shared { settings: &settings, names, estimate, publisher, notices, saver, stop, page_stop, fault };
+    let board = Arc::new(Board::default());
+    let shared = Shared {
+        settings: &settings,
+        names,
+        estimate,
+        publisher,
+        notices,
+        saver,
+        board,
+        stop,
+        page_stop,
+        fault,
+    };
 
-    let (threads, failed) = shared.start(started);
+    let (threads, failed) = shared.start(started, metrics);
     if let Some(e) = failed {
         shared.fault.happened.store(true, Ordering::SeqCst);
         log::error(format_args!("cannot start a thread: {e}"));
@@ -102,6 +117,12 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
         );
     }
     Ok(())
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).map_err(|e| {
+        format!("cannot serve metrics at {address}: {e}; choose another address with --metrics, or none")
+    })
 }
 
 /// What the last daemon left; what cannot be used is said and left alone.
@@ -129,6 +150,7 @@ struct Shared<'a> {
     publisher: Arc<Mutex<Publisher>>,
     notices: Arc<Notices>,
     saver: Option<Arc<Saver>>,
+    board: Arc<Board>,
     stop: Arc<Stop>,
     /// The publisher's own: it goes on until everything else is done.
     page_stop: Arc<Stop>,
@@ -138,22 +160,44 @@ struct Shared<'a> {
 impl Shared<'_> {
     /// Starts all threads and returns those to wait for at the end, the publisher first. The threads of the servers
     /// are not among them: one may hang in the resolver for longer than anybody wants to wait.
-    fn start(&self, started: MonoTime) -> (Vec<JoinHandle<()>>, Option<io::Error>) {
+    fn start(
+        &self,
+        started: MonoTime,
+        metrics: Option<TcpListener>,
+    ) -> (Vec<JoinHandle<()>>, Option<io::Error>) {
         let mut threads = Vec::new();
-        let failed = self.start_all(started, &mut threads).err();
+        let failed = self.start_all(started, metrics, &mut threads).err();
         (threads, failed)
     }
 
-    fn start_all(&self, started: MonoTime, threads: &mut Vec<JoinHandle<()>>) -> io::Result<()> {
+    fn start_all(
+        &self,
+        started: MonoTime,
+        metrics: Option<TcpListener>,
+        threads: &mut Vec<JoinHandle<()>>,
+    ) -> io::Result<()> {
         let (sender, reports) = mpsc::channel();
         let (publisher, estimate, stop) =
             (self.publisher.clone(), self.estimate.clone(), self.page_stop.clone());
         let rate_hz = self.settings.rate_hz;
         threads.push(self.spawn("publisher", move || publisher::run(&publisher, &estimate, rate_hz, &stop))?);
-        let (estimate, notices, saver) = (self.estimate.clone(), self.notices.clone(), self.saver.clone());
-        let mut hub = Hub::new(self.settings, self.names.clone(), estimate, notices, saver, started);
+        let mut hub = Hub::new(
+            self.settings,
+            self.names.clone(),
+            self.estimate.clone(),
+            self.notices.clone(),
+            self.saver.clone(),
+            self.board.clone(),
+            notifier(),
+            started,
+        );
         let stop = self.stop.clone();
         threads.push(self.spawn("discipline", move || hub.run(&reports, &stop))?);
+        if let Some(listener) = metrics {
+            let (page, board) = (self.settings.page.clone(), self.board.clone());
+            // Not waited for: it ends with the process.
+            self.spawn("metrics", move || endpoint::run(&listener, &page, &board))?;
+        }
         for (source, name) in self.settings.servers.iter().enumerate() {
             let client = Client {
                 source,
@@ -193,6 +237,13 @@ impl Shared<'_> {
         let fault = self.fault.clone();
         thread::Builder::new().name(name.to_owned()).spawn(move || fault.watch(name, work))
     }
+}
+
+fn notifier() -> Notifier {
+    Notifier::new(|name| std::env::var_os(name)).unwrap_or_else(|e| {
+        log::warn(format_args!("systemd is told nothing: NOTIFY_SOCKET: {e}"));
+        Notifier::default()
+    })
 }
 
 fn announce(settings: &Settings) {
