@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Sources(StatusArgs),
     /// Show how corrected time follows its sources, as `chronyc tracking` does.
     Tracking(StatusArgs),
+    /// Replay a recorded trace and score the discipline beside simple baselines.
+    Eval(crate::eval::EvalArgs),
 }
 
 /// Arguments of `run`; each overrides the configuration file.

@@ -16,6 +16,7 @@
 
 use chronotick::os_clock::{boottime, monotonic_raw, realtime_boottime_pair};
 use chronotick_core::{MonoTime, Span, Timestamp};
+use chronotick_discipline::Disruption;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -137,11 +138,27 @@ fn vm_marker(bytes: &[u8; 24]) -> Option<u64> {
     is_whole.then(|| u64::from_le_bytes([d0, d1, d2, d3, d4, d5, d6, d7]))
 }
 
+/// A disruption of the local clock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Disrupted {
+    /// What of the discipline outlives it.
+    pub(crate) kind: Disruption,
+    /// What happened, for people.
+    pub(crate) why: String,
+}
+
+impl Disrupted {
+    /// Whatever was known of the oscillator may be wrong too.
+    pub(crate) fn jump(why: String) -> Self {
+        Self { kind: Disruption::ClockJump, why }
+    }
+}
+
 /// What the readings told.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Findings {
-    /// The local clock was disrupted, and how.
-    pub(crate) disruption: Option<String>,
+    /// The local clock was disrupted.
+    pub(crate) disruption: Option<Disrupted>,
     /// The system clock was stepped by so much.
     pub(crate) step: Option<Span>,
 }
@@ -222,14 +239,17 @@ impl Monitor {
 }
 
 impl Machine {
-    fn change_to(&self, new: &Self) -> Option<String> {
+    fn change_to(&self, new: &Self) -> Option<Disrupted> {
         if let (Some(old), Some(new)) = (&self.clock_source, &new.clock_source)
             && old != new
         {
-            return Some(format!("the kernel changed its clock source from {old} to {new}"));
+            let why = format!("the kernel changed its clock source from {old} to {new}");
+            return Some(Disrupted::jump(why));
         }
         let changed = self.vm_marker.zip(new.vm_marker).is_some_and(|(old, new)| old != new);
-        changed.then(|| "the hypervisor says that the counter was disrupted (a migration?)".to_owned())
+        changed.then(|| {
+            Disrupted::jump("the hypervisor says that the counter was disrupted (a migration?)".to_owned())
+        })
     }
 
     fn update(&mut self, new: &Self) {
@@ -241,18 +261,20 @@ impl Machine {
 }
 
 /// Why corrected time of `then` is not to be believed `now`, if it is not.
-pub(crate) fn disruption_between(then: &Readings, now: &Readings) -> Option<String> {
+fn disruption_between(then: &Readings, now: &Readings) -> Option<Disrupted> {
     let went = now.boottime - then.boottime;
     if went.is_negative() {
-        return Some(format!("CLOCK_BOOTTIME went back by {}", went.abs()));
+        return Some(Disrupted::jump(format!("CLOCK_BOOTTIME went back by {}", went.abs())));
     }
     let slept = went - (now.monotonic - then.monotonic);
     if slept.abs() > then.error + now.error + MARGIN {
-        return Some(format!("the machine was suspended for {slept}"));
+        let why = format!("the machine was suspended for {slept}");
+        return Some(Disrupted { kind: Disruption::Suspend, why });
     }
     let parted = went - (now.raw - then.raw);
     (parted.abs() > allowed(then, now))
         .then(|| format!("CLOCK_BOOTTIME and CLOCK_MONOTONIC_RAW parted by {parted} within {went}"))
+        .map(Disrupted::jump)
 }
 
 fn step_between(then: &Readings, now: &Readings) -> Option<Span> {
@@ -344,7 +366,10 @@ mod tests {
             let found = monitor.judge(clocks.0, &Machine::default());
             match (disruption, &found.disruption) {
                 (None, None) => {}
-                (Some(want), Some(why)) if why.contains(want) => {}
+                (Some(want), Some(d)) if d.why.contains(want) => {
+                    let is_suspend = d.kind == Disruption::Suspend;
+                    assert_eq!(is_suspend, want.contains("suspended"), "{name}");
+                }
                 other => panic!("{name}: {other:?}"),
             }
             let apart = found.step.zip(step).map(|(found, want)| (found - want).abs());
@@ -468,7 +493,7 @@ mod tests {
             clocks.pass(Span::from_ms(10), 0.0);
             assert_eq!(monitor.judge(clocks.0, &from), Findings::default(), "the first look tells nothing");
             clocks.pass(Span::from_ms(10), 0.0);
-            let found = monitor.judge(clocks.0, &to).disruption;
+            let found = monitor.judge(clocks.0, &to).disruption.map(|d| d.why);
             match want {
                 None => assert_eq!(found, None),
                 Some(want) => assert!(found.as_ref().unwrap().contains(want), "{found:?}"),

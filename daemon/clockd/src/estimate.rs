@@ -3,15 +3,13 @@
 use crate::log;
 use chronotick_core::{MonoTime, Span};
 use chronotick_discipline::{
-    Agreement, Correction, Discipline, Measurement, SourceReport, State, Verdict, bound_growth,
+    Agreement, Correction, Discipline, Disruption, Measurement, SourceReport, State, Verdict, bound_growth,
 };
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Estimate {
     discipline: Discipline,
-    /// A discipline that has measured nothing.
-    pristine: Discipline,
     restored: Option<Restored>,
 }
 
@@ -37,6 +35,7 @@ impl Restored {
                 + Span::from_ns((age_ns.abs() * bound_growth(old.rate_sigma)).ceil() as i64),
             confidence: old.confidence * left.clamp(0.0, 1.0) as f32,
             state: State::Holdover,
+            models_ready: false,
             ..*old
         })
     }
@@ -45,7 +44,7 @@ impl Restored {
 impl Estimate {
     /// Believes `restored` until there is something better.
     pub(crate) fn new(discipline: Discipline, restored: Option<Restored>) -> Self {
-        Self { pristine: discipline.clone(), discipline, restored }
+        Self { discipline, restored }
     }
 
     /// The correction at `now`, as [`Discipline::correction`].
@@ -81,10 +80,9 @@ impl Estimate {
     }
 
     /// The local clock was disrupted: nothing that was measured before is believed.
-    pub(crate) fn disrupt(&mut self, _now: MonoTime) {
+    pub(crate) fn disrupt(&mut self, what: Disruption) {
         self.restored = None;
-        // The seam for `Discipline::disrupt`.
-        self.discipline.clone_from(&self.pristine);
+        self.discipline.disrupt(what);
     }
 
     /// The state at `now`, also when there is no correction.
@@ -107,7 +105,7 @@ impl Estimate {
 pub(crate) mod tests {
     use super::*;
     use chronotick_core::Timestamp;
-    use chronotick_discipline::{Config, Leap};
+    use chronotick_discipline::{Config, Leap, Model};
 
     /// A correction as of 1000 s after the boot, good for an hour.
     pub(crate) fn correction() -> Correction {
@@ -126,6 +124,9 @@ pub(crate) mod tests {
             leap: Leap::None,
             state: State::Synchronized,
             is_warm: true,
+            model: Model::CpuModel,
+            models_ready: true,
+            authenticated: true,
         }
     }
 
@@ -185,7 +186,7 @@ pub(crate) mod tests {
         e.measure(LATER, measurement(LATER, Span::from_secs(1)));
         assert_eq!(e.state(LATER), State::WarmingUp);
         let mut e = restored();
-        e.disrupt(LATER);
+        e.disrupt(Disruption::Suspend);
         assert_eq!(e.correction(LATER), None);
     }
 }

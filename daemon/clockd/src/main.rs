@@ -7,6 +7,7 @@ mod config;
 mod disruption;
 mod endpoint;
 mod estimate;
+mod eval;
 mod http;
 mod hub;
 mod log;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::status(&args),
         Command::Sources(args) => tables::sources(&args),
         Command::Tracking(args) => tables::tracking(&args),
+        Command::Eval(args) => eval::run(&args).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

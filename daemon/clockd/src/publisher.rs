@@ -1,7 +1,7 @@
 //! Publishes the page at a fixed rate, on an absolute schedule.
 
 use crate::anchor::{Anchor, Choice, Event};
-use crate::disruption::{Findings, Machine, MachineWatch, Monitor, Notices, Readings};
+use crate::disruption::{Disrupted, Findings, Machine, MachineWatch, Monitor, Notices, Readings};
 use crate::estimate::Estimate;
 use crate::log::{self, Level};
 use crate::record::{Counters, Moment, disrupted, record, withdrawn};
@@ -100,14 +100,14 @@ impl Publisher {
                 log::warn(format_args!("pages are anchored on CLOCK_BOOTTIME, not on the counter: {why}"));
                 if was_in_use {
                     self.start.monitor.disrupt();
-                    disruption = disruption.or(Some(format!("the hardware counter: {why}")));
+                    disruption = disruption.or(Some(Disrupted::jump(format!("the hardware counter: {why}"))));
                 }
             }
             None => {}
         }
         let mut is_new = false;
         match &disruption {
-            Some(why) => is_new = self.note_disruption(now, why, estimate),
+            Some(what) => is_new = self.note_disruption(now, what, estimate),
             None if correction.is_some() => self.start.monitor.recovered(),
             None => {}
         }
@@ -120,7 +120,7 @@ impl Publisher {
         self.writer.publish(&self.last);
         // Relaxed: a sign of life, nothing is read behind it.
         self.start.notices.pages.fetch_add(1, Ordering::Relaxed);
-        if let Some(why) = disruption
+        if let Some(Disrupted { why, .. }) = disruption
             && is_new
         {
             log::event(
@@ -149,15 +149,15 @@ impl Publisher {
 
     /// Everything that was measured is forgotten. True for a new disruption: a clock that is disrupted at every publish,
     /// by a fast slew, has one.
-    fn note_disruption(&mut self, now: MonoTime, why: &str, estimate: &Mutex<Estimate>) -> bool {
+    fn note_disruption(&mut self, now: MonoTime, what: &Disrupted, estimate: &Mutex<Estimate>) -> bool {
         // Said first, so that no measurement from before comes in after the discipline was cleared.
         let is_new = {
             let mut noticed = self.start.notices.lock();
-            noticed.last_disruption = Some((now, why.to_owned()));
+            noticed.last_disruption = Some((now, what.why.clone()));
             let before = std::mem::replace(&mut noticed.disruptions, self.start.monitor.disruptions());
             before != self.start.monitor.disruptions()
         };
-        lock(estimate).disrupt(now);
+        lock(estimate).disrupt(what.kind);
         is_new
     }
 

@@ -3,7 +3,7 @@
 use chronotick_core::page::{AnchorClock, Flags, Record, Source};
 use chronotick_core::time::NS_PER_SEC;
 use chronotick_core::{MonoTime, Span, Timestamp};
-use chronotick_discipline::{Correction, Leap, State};
+use chronotick_discipline::{Correction, Leap, Model, State};
 
 /// The offset uncertainty of a page that was withdrawn: the one signal an old reader sees.
 pub(crate) const WITHDRAWN_S: f64 = chronotick_core::page::layout::WITHDRAWN_UNCERTAINTY_S;
@@ -84,7 +84,7 @@ pub(crate) fn record(
         record.valid_until = valid_until.min(horizon).as_secs_f64();
         record.confidence = c.confidence;
         record.flags = flags(c);
-        record.source = Source::Ntp;
+        record.source = source_of(c.model);
         record.measurement_count = c.measurement_count;
         record.last_ntp_sync = c.last_sync.as_secs_f64();
         record.max_error = Record::max_error_from_f64(c.max_error.as_secs_f64() + ROUNDING_S);
@@ -106,6 +106,16 @@ pub(crate) fn disrupted(record: Record) -> Record {
     record
 }
 
+/// The model as the page has it.
+pub(crate) fn source_of(model: Model) -> Source {
+    match model {
+        Model::Ntp => Source::Ntp,
+        Model::CpuModel => Source::CpuModel,
+        Model::GpuModel => Source::GpuModel,
+        Model::Fusion => Source::Fusion,
+    }
+}
+
 fn flags(c: &Correction) -> Flags {
     let mut bits = Flags::VALID | Flags::NTP_READY;
     if c.is_warm {
@@ -113,6 +123,12 @@ fn flags(c: &Correction) -> Flags {
     }
     if c.state == State::Holdover {
         bits |= Flags::HOLDOVER;
+    }
+    if c.models_ready {
+        bits |= Flags::MODELS_READY;
+    }
+    if c.authenticated {
+        bits |= Flags::AUTHENTICATED;
     }
     bits |= match c.leap {
         Leap::None => 0,
@@ -154,6 +170,9 @@ mod tests {
             leap: Leap::None,
             state: State::Synchronized,
             is_warm: true,
+            model: Model::Ntp,
+            models_ready: false,
+            authenticated: false,
         }
     }
 
@@ -189,6 +208,8 @@ mod tests {
         check(|_| {}, Status::Synchronized, valid | warm, hold | Flags::DISRUPTED | Flags::LEAP_INSERT);
         check(|c| c.is_warm = false, Status::WarmingUp, valid, warm | hold);
         check(|c| c.state = State::Holdover, Status::Holdover, valid | warm | hold, 0);
+        check(|c| c.models_ready = true, Status::Synchronized, Flags::MODELS_READY, Flags::AUTHENTICATED);
+        check(|c| c.authenticated = true, Status::Synchronized, Flags::AUTHENTICATED, Flags::MODELS_READY);
         check(|c| c.leap = Leap::Insert, Status::Synchronized, Flags::LEAP_INSERT, Flags::LEAP_DELETE);
         check(|c| c.leap = Leap::Delete, Status::Synchronized, Flags::LEAP_DELETE, Flags::LEAP_INSERT);
     }

@@ -7,7 +7,7 @@
 use crate::disruption::{Machine, Readings};
 use crate::estimate::Restored;
 use chronotick_core::{MonoTime, Span, Timestamp};
-use chronotick_discipline::{Correction, Leap, State};
+use chronotick_discipline::{Correction, Leap, Model, State};
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -68,6 +68,8 @@ struct Fix {
     valid_until_boottime_ns: i64,
     leap: String,
     is_warm: bool,
+    model: String,
+    authenticated: bool,
 }
 
 /// Which boot of the machine this is.
@@ -179,6 +181,8 @@ impl Saved {
                 valid_until_boottime_ns: c.valid_until.as_ns(),
                 leap: leap_word(c.leap).to_owned(),
                 is_warm: c.is_warm,
+                model: model_word(c.model).to_owned(),
+                authenticated: c.authenticated,
             }),
         }
     }
@@ -209,6 +213,8 @@ impl Fix {
     fn to_correction(&self, saved: MonoTime) -> Option<Correction> {
         let leap =
             [Leap::None, Leap::Insert, Leap::Delete].into_iter().find(|&l| leap_word(l) == self.leap)?;
+        let models = [Model::Ntp, Model::CpuModel, Model::GpuModel, Model::Fusion];
+        let model = models.into_iter().find(|&m| model_word(m) == self.model)?;
         let at = MonoTime::from_ns(self.boottime_ns);
         let makes_sense = self.rate.abs() < 0.01
             && self.offset_sigma_s > 0.0
@@ -234,8 +240,16 @@ impl Fix {
             leap,
             state: State::Holdover,
             is_warm: self.is_warm,
+            model,
+            // Not saved: the models begin anew.
+            models_ready: false,
+            authenticated: self.authenticated,
         })
     }
+}
+
+fn model_word(model: Model) -> &'static str {
+    crate::record::source_of(model).as_str()
 }
 
 fn leap_word(leap: Leap) -> &'static str {
@@ -288,7 +302,12 @@ mod tests {
             clocks: (clocks, Machine { clock_source: Some("tsc".into()), vm_marker: Some(u64::MAX) }),
             disruptions: 3,
             servers: vec!["a".into(), "b".into()],
-            correction: Some(Correction { state: State::Holdover, leap: Leap::Insert, ..correction() }),
+            correction: Some(Correction {
+                state: State::Holdover,
+                leap: Leap::Insert,
+                models_ready: false,
+                ..correction()
+            }),
         }
     }
 
