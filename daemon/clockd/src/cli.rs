@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::anchor::Choice;
+use crate::create_page::parse_mode;
 use crate::log::{Format, Level};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -25,6 +26,10 @@ pub(crate) enum Command {
     Sources(StatusArgs),
     /// Show how corrected time follows its sources, as `chronyc tracking` does.
     Tracking(StatusArgs),
+    /// Make the page for a daemon that runs as another user; the systemd unit calls this as root.
+    CreatePage(CreatePageArgs),
+    /// Check a configuration file, and say what is wrong with it.
+    CheckConfig(CheckConfigArgs),
     /// Replay a recorded trace and score the discipline beside simple baselines.
     Eval(crate::eval::EvalArgs),
 }
@@ -71,4 +76,23 @@ pub(crate) struct StatusArgs {
     /// Name or absolute path of the clock page [default: $CHRONOTICK_SHM, else chronotick_shm].
     #[arg(long, value_name = "NAME")]
     pub(crate) shm: Option<String>,
+}
+
+/// Arguments of `create-page`.
+#[derive(Args, Debug)]
+pub(crate) struct CreatePageArgs {
+    /// Name or absolute path of the clock page [default: $CHRONOTICK_SHM, else chronotick_shm].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) shm: Option<String>,
+    /// Mode in octal: 0664 lets the group of the page write it.
+    #[arg(long, value_name = "MODE", default_value = "0644", value_parser = parse_mode)]
+    pub(crate) mode: u32,
+}
+
+/// Arguments of `check-config`.
+#[derive(Args, Debug)]
+pub(crate) struct CheckConfigArgs {
+    /// The file.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }

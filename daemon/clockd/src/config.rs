@@ -161,6 +161,20 @@ impl Settings {
     }
 }
 
+/// The verb `check-config`: says what the daemon would run with. The error is for the user.
+pub(crate) fn check(file: &Path) -> Result<(), String> {
+    let settings = Settings::load(&RunArgs { config: Some(file.to_owned()), ..RunArgs::default() })?;
+    let servers: Vec<String> = settings.servers.iter().map(ToString::to_string).collect();
+    println!(
+        "{} is fine: {} at {} Hz from {}",
+        file.display(),
+        settings.page.display(),
+        settings.rate_hz,
+        servers.join(", ")
+    );
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +182,23 @@ mod tests {
     fn load(text: &str) -> Result<Settings, String> {
         let args = RunArgs { shm: Some("unit_test".into()), ..RunArgs::default() };
         Settings::merge(Settings::parse_file(Path::new("c.toml"), text)?, &args)
+    }
+
+    #[test]
+    fn the_sample_configurations_are_read() {
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config");
+        let mut count = 0;
+        for entry in std::fs::read_dir(samples).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "toml") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                if let Err(e) = load(&text) {
+                    panic!("{}: {e}", path.display());
+                }
+                count += 1;
+            }
+        }
+        assert!(count >= 3, "{count}");
     }
 
     #[test]

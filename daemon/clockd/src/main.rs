@@ -4,6 +4,7 @@
 mod anchor;
 mod cli;
 mod config;
+mod create_page;
 mod disruption;
 mod endpoint;
 mod estimate;
@@ -38,6 +39,8 @@ fn main() -> ExitCode {
         Command::Status(args) => status::status(&args),
         Command::Sources(args) => tables::sources(&args),
         Command::Tracking(args) => tables::tracking(&args),
+        Command::CreatePage(args) => create_page::create_page(&args).map(|()| true),
+        Command::CheckConfig(args) => config::check(&args.file).map(|()| true),
         Command::Eval(args) => eval::run(&args).map(|()| true),
     };
     match result {

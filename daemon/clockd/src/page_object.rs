@@ -90,6 +90,11 @@ impl PageNames {
 
     /// Makes the second link anew, to what has the first name now.
     fn link_keep(&self) -> io::Result<()> {
+        let object = |path| std::fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino()));
+        // In a sticky directory only the owner could remove it.
+        if object(&self.keep).is_some_and(|keep| Some(keep) == object(&self.path)) {
+            return Ok(());
+        }
         match std::fs::remove_file(&self.keep) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
@@ -155,7 +160,11 @@ impl PageObject {
         let mut bytes = [0; PAGE_SIZE];
         file.read_exact_at(&mut bytes, 0).map_err(failed("read"))?;
         check_content(&bytes).map_err(foreign)?;
-        file.set_permissions(Permissions::from_mode(0o644)).map_err(failed("set the mode of"))?;
+        if meta.uid() == own {
+            file.set_permissions(Permissions::from_mode(0o644)).map_err(failed("set the mode of"))?;
+        } else if meta.mode() & 0o002 != 0 {
+            return Err(foreign("everybody may write it".to_owned()));
+        }
         let cell = map(&file).map_err(failed("map"))?;
         let names = PageNames::of(path);
         names.link_keep().map_err(failed("make a second link to"))?;
@@ -197,6 +206,13 @@ impl PageObject {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
             Err(e) => Err(failed("create")(e)),
         }
+    }
+}
+
+impl PageObject {
+    /// Says who may read and write it.
+    pub(crate) fn set_mode(&self, mode: u32) -> io::Result<()> {
+        self.file.set_permissions(Permissions::from_mode(mode))
     }
 }
 

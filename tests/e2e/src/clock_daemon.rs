@@ -37,6 +37,47 @@ impl ClockDaemon {
     /// # Panics
     /// When it does not become ready.
     pub fn start_at(page: &Path, directory: &Path, servers: &[String], extra: &str) -> Self {
+        Self::spawn(page, directory, servers, extra, |_| {})
+    }
+
+    /// As [`start`](Self::start), with these variables in its environment.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn start_with(
+        directory: &Path,
+        servers: &[String],
+        extra: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        Self::spawn(&directory.join("page"), directory, servers, extra, |command| {
+            command.envs(environment.iter().copied());
+        })
+    }
+
+    /// As [`start`](Self::start), as the user and group with this number: only root can.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn start_as(id: u32, directory: &Path, servers: &[String]) -> Self {
+        use std::os::unix::process::CommandExt;
+        // Where that user can run it.
+        let program = directory.join("chronotick-daemon");
+        std::fs::copy(bin("chronotick-daemon"), &program).expect("a writable directory");
+        Self::spawn(&directory.join("page"), directory, servers, "", |command| {
+            let mut copy = Command::new(&program);
+            copy.args(command.get_args()).uid(id).gid(id);
+            *command = copy;
+        })
+    }
+
+    fn spawn(
+        page: &Path,
+        directory: &Path,
+        servers: &[String],
+        extra: &str,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let config = directory.join("chronotick.toml");
         let pace = if extra.contains("poll") { "" } else { "min_poll_s = 1\nmax_poll_s = 1\n" };
         std::fs::write(&config, format!("log_level = 'debug'\n{pace}{extra}\n"))
@@ -51,6 +92,7 @@ impl ClockDaemon {
         for variable in ["HOME", "XDG_STATE_HOME", "STATE_DIRECTORY"] {
             command.env_remove(variable);
         }
+        prepare(&mut command);
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the daemon can be started");
         let (sender, errors) = channel();
