@@ -100,27 +100,25 @@ pub(crate) struct Machine {
 #[derive(Debug)]
 pub(crate) struct MachineWatch {
     vmclock: Option<File>,
-    seen: Machine,
     due: MonoTime,
 }
 
 impl MachineWatch {
     /// For the machine that the daemon runs on.
     pub(crate) fn new() -> Self {
-        Self { vmclock: File::open("/dev/vmclock0").ok(), seen: Machine::default(), due: MonoTime::MIN }
+        Self { vmclock: File::open("/dev/vmclock0").ok(), due: MonoTime::MIN }
     }
 
-    /// What it says now; a clock source as of a second ago.
-    pub(crate) fn look(&mut self, now: MonoTime) -> &Machine {
+    /// Brings `seen` up to date; the clock source is asked for once a second.
+    pub(crate) fn look(&mut self, now: MonoTime, seen: &mut Machine) {
         if now >= self.due {
             self.due = now + LOOK_EVERY;
-            self.seen.clock_source = clock_source(Path::new("/"));
+            seen.clock_source = clock_source(Path::new("/"));
         }
         if let Some(device) = &self.vmclock {
             let mut bytes = [0; 24];
-            self.seen.vm_marker = device.read_exact_at(&mut bytes, 0).ok().and_then(|()| vm_marker(&bytes));
+            seen.vm_marker = device.read_exact_at(&mut bytes, 0).ok().and_then(|()| vm_marker(&bytes));
         }
-        &self.seen
     }
 }
 
@@ -253,7 +251,7 @@ impl Machine {
     }
 
     fn update(&mut self, new: &Self) {
-        if new.clock_source.is_some() {
+        if new.clock_source.is_some() && self.clock_source != new.clock_source {
             self.clock_source.clone_from(&new.clock_source);
         }
         self.vm_marker = new.vm_marker.or(self.vm_marker);
@@ -520,10 +518,11 @@ mod tests {
     #[test]
     fn the_clocks_of_this_machine_are_steady() {
         let mut monitor = Monitor::default();
-        let mut watch = MachineWatch::new();
+        let (mut watch, mut machine) = (MachineWatch::new(), Machine::default());
         for _ in 0..2_000 {
             let now = Readings::now();
-            let found = monitor.judge(now, watch.look(now.boottime));
+            watch.look(now.boottime, &mut machine);
+            let found = monitor.judge(now, &machine);
             assert_eq!(found.disruption, None);
         }
     }

@@ -41,6 +41,7 @@ pub(crate) struct Publisher {
     start: Start,
     anchor: Anchor,
     watch: MachineWatch,
+    machine: Machine,
     published: u32,
     latency_samples: u32,
     latency_ms: f32,
@@ -56,6 +57,7 @@ impl Publisher {
             anchor: Anchor::new(start.anchor),
             start,
             watch: MachineWatch::new(),
+            machine: Machine::default(),
             published: 0,
             latency_samples: 0,
             latency_ms: 0.0,
@@ -66,8 +68,10 @@ impl Publisher {
     /// Publishes what `estimate` says now.
     pub(crate) fn publish(&mut self, estimate: &Mutex<Estimate>) {
         let readings = Readings::now();
-        let machine = self.watch.look(readings.boottime).clone();
+        let mut machine = std::mem::take(&mut self.machine);
+        self.watch.look(readings.boottime, &mut machine);
         self.publish_at(readings, &machine, estimate);
+        self.machine = machine;
     }
 
     fn publish_at(&mut self, readings: Readings, machine: &Machine, estimate: &Mutex<Estimate>) {
