@@ -191,7 +191,11 @@ impl Family<'_> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::status_file::{ServerStatus, StatusFile};
+    use crate::tracking::Tracking;
+    use chronotick_core::page::Record;
     use std::collections::{BTreeMap, BTreeSet};
+    use std::path::Path;
 
     /// Series with their values. Panics where the text is not what `promtool check metrics` accepts: each family has
     /// its HELP and TYPE once and its lines together, names and labels have the right letters, no series is twice,
@@ -255,6 +259,46 @@ pub(crate) mod tests {
             labels = &rest[end.unwrap() + 1..];
             labels = labels.strip_prefix(',').unwrap_or(labels);
         }
+    }
+
+    #[test]
+    fn the_page_and_its_sources_become_series() {
+        let source = |name: &str, state: &str| ServerStatus {
+            address: name.into(),
+            state: state.into(),
+            offset_seconds: Some(0.02),
+            stratum: Some(2),
+            reach: 0b1011_0000,
+            poll_interval_seconds: 8.0,
+            ..ServerStatus::default()
+        };
+        let file = StatusFile {
+            servers: vec![source("a:123", "selected"), source("[::1]:123", "no_answer")],
+            tracking: Tracking { stratum: Some(3), ..Tracking::default() },
+            steps: 4,
+            ..StatusFile::default()
+        };
+        let record = Record { sequence: 2, confidence: 0.25, measurement_count: 12, ..Record::default() };
+        let reading = record.read_at(chronotick_core::Span::ZERO);
+        let answer = Answer::new(Path::new("/p"), &record, &reading, Some(file), true);
+        let series = parse(&text(&answer));
+        for (key, value) in [
+            ("chronotick_status{status=\"no_data\"}", 1.0),
+            ("chronotick_status{status=\"synchronized\"}", 0.0),
+            ("chronotick_confidence_ratio", 0.25),
+            ("chronotick_measurements_total", 12.0),
+            ("chronotick_system_clock_steps_total", 4.0),
+            ("chronotick_stratum", 3.0),
+            ("chronotick_source_reach_ratio{source=\"a:123\"}", 0.375),
+            ("chronotick_source_state{source=\"a:123\",state=\"selected\"}", 1.0),
+            ("chronotick_source_state{source=\"[::1]:123\",state=\"selected\"}", 0.0),
+            ("chronotick_source_offset_seconds{source=\"[::1]:123\"}", 0.02),
+        ] {
+            assert_eq!(series.get(key), Some(&value), "{key}");
+        }
+        // Without a correction these would be lies.
+        assert!(!series.contains_key("chronotick_max_error_seconds"));
+        assert!(!series.contains_key("chronotick_offset_seconds"));
     }
 
     #[test]

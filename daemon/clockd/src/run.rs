@@ -43,7 +43,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     })?;
     let config = Config { horizon: settings.holdover, ..Config::default() };
     let discipline = Discipline::new(config, settings.servers.len());
-    let restored = saved.as_ref().and_then(|s| s.restored(&servers, started));
+    let restored = saved.as_ref().and_then(|s| s.restored(&servers, settings.holdover, started));
     let is_restored = restored.is_some();
     let estimate = Arc::new(Mutex::new(Estimate::new(discipline, restored)));
     let notices = Arc::new(Notices::default());

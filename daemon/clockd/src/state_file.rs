@@ -145,10 +145,12 @@ impl Saved {
         Self::from_form(form).ok_or_else(|| "its numbers make no sense; it will be replaced".to_owned())
     }
 
-    /// What of the correction can be believed by a daemon that asks `servers`.
-    pub(crate) fn restored(&self, servers: &[String], now: MonoTime) -> Option<Restored> {
+    /// What of the correction can be believed by a daemon that asks `servers` and goes on for `holdover` without them.
+    pub(crate) fn restored(&self, servers: &[String], holdover: Span, now: MonoTime) -> Option<Restored> {
         // Who takes a server out of the configuration may have found it to be wrong.
-        let restored = Restored(self.correction.filter(|_| self.servers == servers)?);
+        let mut correction = self.correction.filter(|_| self.servers == servers)?;
+        correction.valid_until = correction.valid_until.min(correction.at + holdover);
+        let restored = Restored(correction);
         restored.at(now).is_some().then_some(restored)
     }
 
@@ -286,8 +288,11 @@ fn read_trusted(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disruption::Monitor;
     use crate::estimate::tests::correction;
     use std::os::unix::fs::PermissionsExt;
+
+    const HOUR: Span = Span::from_secs(3600);
 
     fn saved() -> Saved {
         let at = correction().at;
@@ -353,6 +358,53 @@ mod tests {
         }
     }
 
+    /// Replaces the number with this place in `value`, counting down; true when it was there.
+    fn replace_number(value: &mut serde_json::Value, place: &mut usize, with: &serde_json::Value) -> bool {
+        use serde_json::Value;
+        match value {
+            Value::Number(_) if *place == 0 => {
+                *value = with.clone();
+                return true;
+            }
+            Value::Number(_) => *place -= 1,
+            Value::Object(map) => return map.values_mut().any(|v| replace_number(v, place, with)),
+            Value::Array(list) => return list.iter_mut().any(|v| replace_number(v, place, with)),
+            _ => {}
+        }
+        false
+    }
+
+    #[test]
+    fn no_number_makes_it_panic() {
+        let good = serde_json::to_value(saved().to_form("boot")).unwrap();
+        let extremes =
+            [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX].map(serde_json::Value::from);
+        let floats = [f64::MIN, -1e-300, 1e-300, f64::MAX].map(serde_json::Value::from);
+        let mut accepted = 0;
+        for with in extremes.iter().chain(&floats) {
+            for place in 0.. {
+                let mut value = good.clone();
+                if !replace_number(&mut value, &mut place.clone(), with) {
+                    assert!(place > 15, "{place}");
+                    break;
+                }
+                let Ok(saved) = Saved::parse(&value.to_string(), "boot") else { continue };
+                accepted += 1;
+                let (readings, machine) = saved.clocks.clone();
+                let now = Readings { boottime: readings.boottime + Span::from_secs(1), ..readings };
+                let mut monitor = Monitor::new(saved.disruptions, Some(saved.clocks.clone()));
+                monitor.judge(now, &machine);
+                for now in [MonoTime::MIN, correction().at, now.boottime, MonoTime::MAX] {
+                    if let Some(restored) = saved.restored(&saved.servers, HOUR, now) {
+                        let c = restored.at(now).unwrap();
+                        assert!(c.max_error > Span::ZERO && c.offset_sigma > 0.0, "{value}");
+                    }
+                }
+            }
+        }
+        assert!(accepted > 20, "{accepted}");
+    }
+
     #[test]
     fn a_file_that_others_could_have_written_is_refused() {
         let dir = tempfile::tempdir().unwrap();
@@ -373,10 +425,16 @@ mod tests {
     fn the_correction_is_for_the_same_servers_and_its_time() {
         let saved = saved();
         let at = correction().at;
-        assert!(saved.restored(&["a".into(), "b".into()], at).is_some());
-        assert!(saved.restored(&["a".into()], at).is_none());
+        assert!(saved.restored(&["a".into(), "b".into()], HOUR, at).is_some());
+        assert!(saved.restored(&["a".into()], HOUR, at).is_none());
+        let restored = saved.restored(&["a".into(), "b".into()], Span::from_secs(7), at).unwrap();
+        assert_eq!(
+            restored.0.valid_until,
+            at + Span::from_secs(7),
+            "the shorter holdover of a new configuration"
+        );
         let end = correction().valid_until + Span::from_ns(1);
-        assert!(saved.restored(&["a".into(), "b".into()], end).is_none());
+        assert!(saved.restored(&["a".into(), "b".into()], HOUR, end).is_none());
     }
 
     #[test]

@@ -85,7 +85,14 @@ pub(crate) fn look(client: &Client, file: Option<StatusFile>, running: bool) -> 
 }
 
 impl Answer {
-    fn new(path: &Path, record: &Record, reading: &Reading, file: Option<StatusFile>, running: bool) -> Self {
+    /// From the page, a reading of it, and the status file if there is one.
+    pub(crate) fn new(
+        path: &Path,
+        record: &Record,
+        reading: &Reading,
+        file: Option<StatusFile>,
+        running: bool,
+    ) -> Self {
         let has_correction = reading.status != Status::NoData;
         let flag = |bits: u32| record.flags.has(bits);
         let given = |value: f64| has_correction.then_some(value);
