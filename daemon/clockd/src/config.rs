@@ -15,7 +15,12 @@ const DEFAULT_SERVERS: [&str; 4] = ["0.pool.ntp.org", "1.pool.ntp.org", "2.pool.
 #[derive(Deserialize, Debug, Default)]
 #[serde(deny_unknown_fields, default)]
 struct File {
+    /// NTP servers, `HOST`, `HOST:PORT` or `[IPV6]:PORT`, each asked by one source. Without any source in the file or
+    /// on the command line: 0.pool.ntp.org to 3.pool.ntp.org.
     servers: Option<Vec<String>>,
+    /// Pools, written as servers are: of each, up to four distinct addresses are asked, and one that stays silent is
+    /// replaced by another.
+    pools: Option<Vec<String>>,
     shm: Option<String>,
     rate_hz: Option<u32>,
     log_level: Option<Level>,
@@ -30,8 +35,10 @@ struct File {
 /// What the daemon runs with.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Settings {
-    /// Whom to ask.
+    /// Servers to ask, each by its own name.
     pub(crate) servers: Vec<ServerName>,
+    /// Names behind each of which several servers are asked.
+    pub(crate) pools: Vec<ServerName>,
     /// Where the page is.
     pub(crate) page: PathBuf,
     /// Pages in a second.
@@ -76,22 +83,19 @@ impl Settings {
     }
 
     fn merge(file: File, args: &RunArgs) -> Result<Self, String> {
-        let named = match (args.servers.is_empty(), file.servers) {
-            (false, _) => args.servers.clone(),
-            (true, Some(servers)) => servers,
-            (true, None) => DEFAULT_SERVERS.map(str::to_owned).to_vec(),
+        let chosen = |from_args: &[String], from_file: Option<Vec<String>>| {
+            if from_args.is_empty() { from_file } else { Some(from_args.to_vec()) }
         };
-        let mut servers: Vec<ServerName> = Vec::new();
-        for text in &named {
-            let server = ServerName::parse(text)?;
-            // The same server twice would have two votes.
-            if servers.contains(&server) {
-                return Err(format!("server {server} is named twice: name each server once"));
-            }
-            servers.push(server);
-        }
-        if servers.is_empty() {
-            return Err("`servers` is empty: name at least one server, or leave the key out".to_owned());
+        let pools = named("pool", &chosen(&args.pools, file.pools).unwrap_or_default())?;
+        let servers = match chosen(&args.servers, file.servers) {
+            Some(servers) => named("server", &servers)?,
+            None if pools.is_empty() => named("server", &DEFAULT_SERVERS.map(str::to_owned))?,
+            None => Vec::new(),
+        };
+        if servers.is_empty() && pools.is_empty() {
+            return Err(
+                "there is no source of time: name at least one server, or leave `servers` out".to_owned()
+            );
         }
         let shm = args.shm.as_deref().or(file.shm.as_deref());
         let page = chronotick::name::resolve(shm).map_err(|e| e.to_string())?;
@@ -122,6 +126,7 @@ impl Settings {
         let burst = within("burst_interval_ms", file.burst_interval_ms, 500, 50, 2000)?;
         Ok(Self {
             servers,
+            pools,
             page,
             rate_hz: within("rate_hz", args.rate.or(file.rate_hz), 100, 1, 1000)?,
             log_level: args.log_level.or(file.log_level).unwrap_or_default(),
@@ -133,6 +138,19 @@ impl Settings {
             validity: seconds("validity_s", file.validity_s, 10, 2, 3600)?,
         })
     }
+}
+
+/// Reads a list of names. The same one twice would have two votes.
+fn named(what: &str, texts: &[String]) -> Result<Vec<ServerName>, String> {
+    let mut names: Vec<ServerName> = Vec::new();
+    for text in texts {
+        let name = ServerName::parse(text)?;
+        if names.contains(&name) {
+            return Err(format!("{what} {name} is named twice: name each {what} once"));
+        }
+        names.push(name);
+    }
+    Ok(names)
 }
 
 #[cfg(test)]
@@ -163,6 +181,21 @@ mod tests {
         assert_eq!((s.min_poll, s.max_poll), (Span::from_secs(1), Span::from_secs(2)));
         assert_eq!((s.holdover, s.validity), (Span::from_secs(60), Span::from_secs(3)));
         assert_eq!((s.burst_interval, s.anchor), (Span::from_ms(250), Choice::Boottime));
+    }
+
+    #[test]
+    fn pools_take_the_place_of_the_default_servers_and_have_four_members_each() {
+        let s = load("pools = ['p']").unwrap();
+        assert_eq!((s.servers.len(), s.pools.len()), (0, 1));
+        let names: Vec<String> = s.sources().iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["p#1", "p#2", "p#3", "p#4"]);
+        let s = load("servers = ['a']\npools = ['p', 'q']").unwrap();
+        assert_eq!(s.sources().len(), 9);
+        assert_eq!(
+            s.open_sources().unwrap().iter().map(|s| s.name()).collect::<Vec<_>>(),
+            s.sources().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        );
+        assert!(load("pools = ['p', 'p']").unwrap_err().contains("p is named twice"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::config::Settings;
 use crate::log;
 use crate::page_object::PageNames;
-use crate::sources::ntp::client::{Outcome, Report};
+use crate::sources::{Outcome, Report, SourceCounters};
 use crate::status_file::{ServerStatus, StatusFile};
 use crate::stop::Stop;
 use chronotick::os_clock::{boottime, realtime_boottime_pair};
@@ -30,6 +30,8 @@ struct Server {
     poll_interval: Span,
     last_error: Option<String>,
     was_falseticker: bool,
+    is_authenticated: bool,
+    counters: SourceCounters,
 }
 
 /// See the module.
@@ -66,6 +68,8 @@ impl Hub {
             poll_interval: settings.min_poll,
             last_error: None,
             was_falseticker: false,
+            is_authenticated: false,
+            counters: SourceCounters::default(),
         };
         Self {
             discipline,
@@ -73,7 +77,7 @@ impl Hub {
             names,
             rate_hz: settings.rate_hz,
             started,
-            servers: settings.servers.iter().map(|s| server(s.to_string())).collect(),
+            servers: settings.sources().iter().map(|s| server(s.to_string())).collect(),
             state: State::NoData,
             agreement: Agreement::NoSource,
             answered_once: false,
@@ -101,7 +105,7 @@ impl Hub {
             // Short enough to notice the stop; reports end the wait at once.
             let wait = (status_due - now).min(Span::from_ms(100));
             match reports.recv_timeout(wait.to_duration()) {
-                Ok(report) => self.take(report),
+                Ok(report) => self.take(report, stop),
                 Err(RecvTimeoutError::Timeout) => {}
                 // Every server has refused for good; the page goes on into holdover.
                 Err(RecvTimeoutError::Disconnected) => {
@@ -117,11 +121,13 @@ impl Hub {
         self.write_status("stopped");
     }
 
-    fn take(&mut self, report: Report) {
+    fn take(&mut self, report: Report, stop: &Stop) {
         let server = &mut self.servers[report.source];
         server.asked = true;
         server.poll_interval = report.poll_interval;
-        server.resolved = report.address.map(|a| a.to_string());
+        server.resolved = report.address;
+        server.is_authenticated = report.is_authenticated;
+        server.counters = report.counters;
         server.reach <<= 1;
         match report.outcome {
             Outcome::Answer(m) => {
@@ -133,9 +139,12 @@ impl Hub {
                 log::debug(format_args!("{name}: delay {}: {verdict:?}", m.delay));
                 match verdict {
                     Verdict::Accepted | Verdict::Delayed | Verdict::Refused => {}
-                    Verdict::Suspect => log::warn(format_args!(
-                        "{name}: its time jumped; it is not believed until it insists"
-                    )),
+                    Verdict::Suspect => {
+                        stop.call_for_burst(report.source);
+                        log::warn(format_args!(
+                            "{name}: its time jumped; it is not believed until it insists"
+                        ));
+                    }
                     Verdict::Restarted => {
                         log::warn(format_args!(
                             "{name}: its time jumped and it insists: started anew with it"
@@ -288,6 +297,8 @@ impl Hub {
             poll_interval_seconds: server.poll_interval.as_secs_f64(),
             samples: report.map_or(0, |r| r.samples),
             last_error: server.last_error.clone(),
+            authenticated: server.is_authenticated,
+            counters: server.counters,
         }
     }
 }

@@ -6,7 +6,9 @@ use crate::hub::Hub;
 use crate::log;
 use crate::page_object::{PageNames, PageObject, PageObjectError};
 use crate::publisher::{self, Publisher, first_record};
-use crate::sources::ntp::client::{Client, Pace};
+use crate::sources::Source;
+use crate::sources::driver::{Driver, ReferenceIds};
+use crate::sources::pace::Pace;
 use crate::status_file::StatusFile;
 use crate::stop::Stop;
 use chronotick::os_clock::boottime;
@@ -25,6 +27,7 @@ use std::thread::{self, JoinHandle};
 pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     let settings = Settings::load(args)?;
     log::set_level(settings.log_level);
+    let sources = settings.open_sources()?;
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("cannot take signals: {e}"))?;
     let started = boottime();
     let page = PageObject::open(&settings.page, &first_record(settings.validity)).map_err(|e| match e {
@@ -40,7 +43,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
         log::info(format_args!("took over the page of an earlier daemon"));
     }
     let config = Config { horizon: settings.holdover, ..Config::default() };
-    let discipline = Arc::new(Mutex::new(Discipline::new(config, settings.servers.len())));
+    let discipline = Arc::new(Mutex::new(Discipline::new(config, sources.len())));
     publisher.publish(&discipline);
     let publisher = Arc::new(Mutex::new(publisher));
     let stop = Arc::new(Stop::default());
@@ -49,7 +52,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     let shared =
         Shared { settings: &settings, names: page.names.clone(), discipline, publisher, stop, fault };
 
-    let (threads, failed) = shared.start(started);
+    let (threads, failed) = shared.start(started, sources);
     if let Some(e) = failed {
         shared.fault.happened.store(true, Ordering::SeqCst);
         log::error(format_args!("cannot start a thread: {e}"));
@@ -93,13 +96,22 @@ struct Shared<'a> {
 impl Shared<'_> {
     /// Starts all threads and returns those to wait for at the end, the publisher first. The threads of the servers
     /// are not among them: one may hang in the resolver for longer than anybody wants to wait.
-    fn start(&self, started: MonoTime) -> (Vec<JoinHandle<()>>, Option<io::Error>) {
+    fn start(
+        &self,
+        started: MonoTime,
+        sources: Vec<Box<dyn Source>>,
+    ) -> (Vec<JoinHandle<()>>, Option<io::Error>) {
         let mut threads = Vec::new();
-        let failed = self.start_all(started, &mut threads).err();
+        let failed = self.start_all(started, sources, &mut threads).err();
         (threads, failed)
     }
 
-    fn start_all(&self, started: MonoTime, threads: &mut Vec<JoinHandle<()>>) -> io::Result<()> {
+    fn start_all(
+        &self,
+        started: MonoTime,
+        sources: Vec<Box<dyn Source>>,
+        threads: &mut Vec<JoinHandle<()>>,
+    ) -> io::Result<()> {
         let (sender, reports) = mpsc::channel();
         let (publisher, discipline, stop) =
             (self.publisher.clone(), self.discipline.clone(), self.stop.clone());
@@ -109,19 +121,22 @@ impl Shared<'_> {
         let mut hub = Hub::new(self.settings, self.names.clone(), self.discipline.clone(), started);
         let stop = self.stop.clone();
         threads.push(self.spawn("discipline", move || hub.run(&reports, &stop))?);
-        for (source, name) in self.settings.servers.iter().enumerate() {
-            let client = Client {
+        let reference_ids: ReferenceIds = Arc::new(Mutex::new(vec![[0; 4]; sources.len()]));
+        let pace = Pace {
+            min_poll: self.settings.min_poll,
+            max_poll: self.settings.max_poll,
+            burst_interval: self.settings.burst_interval,
+        };
+        for (source, what) in sources.into_iter().enumerate() {
+            let driver = Driver {
                 source,
-                name: name.clone(),
-                pace: Pace {
-                    min_poll: self.settings.min_poll,
-                    max_poll: self.settings.max_poll,
-                    burst_interval: self.settings.burst_interval,
-                },
+                what,
+                pace,
                 reports: sender.clone(),
                 stop: self.stop.clone(),
+                reference_ids: reference_ids.clone(),
             };
-            self.spawn("ntp", move || client.run())?;
+            self.spawn("source", move || driver.run())?;
         }
         Ok(())
     }
@@ -133,7 +148,8 @@ impl Shared<'_> {
 }
 
 fn announce(settings: &Settings) {
-    let servers: Vec<String> = settings.servers.iter().map(ToString::to_string).collect();
+    let named = settings.servers.iter().map(ToString::to_string);
+    let servers: Vec<String> = named.chain(settings.pools.iter().map(|p| format!("pool {p}"))).collect();
     let line = format!(
         "chronotick-daemon publishing to {} at {} Hz (servers: {})\n",
         settings.page.display(),

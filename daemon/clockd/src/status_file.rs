@@ -1,5 +1,6 @@
 //! The status file beside the page: what does not fit into 128 bytes.
 
+use crate::sources::SourceCounters;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -47,6 +48,12 @@ pub(crate) struct ServerStatus {
     pub(crate) samples: usize,
     /// Why the newest request gave no measurement; `None` when it gave one.
     pub(crate) last_error: Option<String>,
+    /// Its answers are proven to be its own.
+    #[serde(default)]
+    pub(crate) authenticated: bool,
+    /// Packets since the start, by what became of them.
+    #[serde(default)]
+    pub(crate) counters: SourceCounters,
 }
 
 /// Where the status file of a page is.
@@ -104,6 +111,8 @@ mod tests {
                 poll_interval_seconds: 4.0,
                 samples: 0,
                 last_error: Some("e".into()),
+                authenticated: true,
+                counters: SourceCounters { sent: 3, ..SourceCounters::default() },
             }],
         };
         status.write(&page).unwrap();

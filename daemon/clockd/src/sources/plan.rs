@@ -1,0 +1,62 @@
+//! From the configuration to the list of sources: who is asked, in which order.
+
+use super::Source;
+use super::ntp::address::ServerName;
+use super::ntp::claims::Claims;
+use super::ntp::pool::{MEMBERS, Pool, PoolMember, member_name};
+use super::ntp::server::{NtpServer, Resolver, system_resolver};
+use crate::config::Settings;
+use std::fmt;
+use std::sync::Arc;
+
+/// One source, before it is opened.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum SourceSpec {
+    /// A server by its name.
+    Server(ServerName),
+    /// A member of a pool, by its number from 1.
+    PoolMember(ServerName, usize),
+}
+
+impl fmt::Display for SourceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(name) => write!(f, "{name}"),
+            Self::PoolMember(pool, number) => write!(f, "{}", member_name(pool, *number)),
+        }
+    }
+}
+
+impl Settings {
+    /// All sources. A pool has a fixed number of places, since the discipline must know the number at the start.
+    pub(crate) fn sources(&self) -> Vec<SourceSpec> {
+        let servers = self.servers.iter().cloned().map(SourceSpec::Server);
+        let members = self
+            .pools
+            .iter()
+            .flat_map(|pool| (1..=MEMBERS).map(|number| SourceSpec::PoolMember(pool.clone(), number)));
+        servers.chain(members).collect()
+    }
+
+    /// The same, ready to be asked. The error is for the user.
+    pub(crate) fn open_sources(&self) -> Result<Vec<Box<dyn Source>>, String> {
+        let claims = Arc::new(Claims::default());
+        let resolver: Resolver = system_resolver();
+        let mut pool: Option<(ServerName, Arc<Pool>)> = None;
+        let open = |spec| -> Result<Box<dyn Source>, String> {
+            Ok(match spec {
+                SourceSpec::Server(name) => Box::new(NtpServer::new(name, claims.clone(), resolver.clone())),
+                SourceSpec::PoolMember(name, number) => {
+                    // The members of a pool follow each other.
+                    let shared = match &pool {
+                        Some((of, shared)) if *of == name => shared.clone(),
+                        _ => Arc::new(Pool::new(name.clone(), resolver.clone())),
+                    };
+                    pool = Some((name, shared.clone()));
+                    Box::new(PoolMember::new(shared, claims.clone(), number))
+                }
+            })
+        };
+        self.sources().into_iter().map(open).collect()
+    }
+}
