@@ -35,6 +35,9 @@ pub(crate) struct RunArgs {
     /// Pool of NTP servers, of which up to four are asked, repeatable.
     #[arg(long = "pool", value_name = "HOST[:PORT]")]
     pub(crate) pools: Vec<String>,
+    /// NTP server that is asked under NTS, by the name of its key exchange, repeatable.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) nts: Vec<String>,
     /// Name or absolute path of the clock page [default: $CHRONOTICK_SHM, else chronotick_shm].
     #[arg(long, value_name = "NAME")]
     pub(crate) shm: Option<String>,

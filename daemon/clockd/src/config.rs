@@ -21,6 +21,10 @@ struct File {
     /// Pools, written as servers are: of each, up to four distinct addresses are asked, and one that stays silent is
     /// replaced by another.
     pools: Option<Vec<String>>,
+    /// Servers that are asked under NTS (RFC 8915), `HOST` or `HOST:PORT` of their key exchange, port 4460 if not given.
+    nts_servers: Option<Vec<String>>,
+    /// PEM file with certificate authorities that are trusted for NTS besides those of this machine.
+    nts_ca_file: Option<PathBuf>,
     shm: Option<String>,
     rate_hz: Option<u32>,
     log_level: Option<Level>,
@@ -39,6 +43,10 @@ pub(crate) struct Settings {
     pub(crate) servers: Vec<ServerName>,
     /// Names behind each of which several servers are asked.
     pub(crate) pools: Vec<ServerName>,
+    /// Servers under NTS, by the name of their key exchange.
+    pub(crate) nts_servers: Vec<ServerName>,
+    /// More authorities to trust for NTS.
+    pub(crate) nts_ca_file: Option<PathBuf>,
     /// Where the page is.
     pub(crate) page: PathBuf,
     /// Pages in a second.
@@ -86,13 +94,13 @@ impl Settings {
         let chosen = |from_args: &[String], from_file: Option<Vec<String>>| {
             if from_args.is_empty() { from_file } else { Some(from_args.to_vec()) }
         };
-        let pools = named("pool", &chosen(&args.pools, file.pools).unwrap_or_default())?;
-        let servers = match chosen(&args.servers, file.servers) {
-            Some(servers) => named("server", &servers)?,
-            None if pools.is_empty() => named("server", &DEFAULT_SERVERS.map(str::to_owned))?,
-            None => Vec::new(),
-        };
-        if servers.is_empty() && pools.is_empty() {
+        let pools = named("pool", &chosen(&args.pools, file.pools), ServerName::parse)?;
+        let nts_servers = named("NTS server", &chosen(&args.nts, file.nts_servers), ServerName::parse_nts)?;
+        let has_others = !pools.is_empty() || !nts_servers.is_empty();
+        let by_default = || (!has_others).then(|| DEFAULT_SERVERS.map(str::to_owned).to_vec());
+        let servers = chosen(&args.servers, file.servers).or_else(by_default);
+        let servers = named("server", &servers, ServerName::parse)?;
+        if servers.is_empty() && !has_others {
             return Err(
                 "there is no source of time: name at least one server, or leave `servers` out".to_owned()
             );
@@ -127,6 +135,8 @@ impl Settings {
         Ok(Self {
             servers,
             pools,
+            nts_servers,
+            nts_ca_file: file.nts_ca_file,
             page,
             rate_hz: within("rate_hz", args.rate.or(file.rate_hz), 100, 1, 1000)?,
             log_level: args.log_level.or(file.log_level).unwrap_or_default(),
@@ -141,10 +151,14 @@ impl Settings {
 }
 
 /// Reads a list of names. The same one twice would have two votes.
-fn named(what: &str, texts: &[String]) -> Result<Vec<ServerName>, String> {
+fn named(
+    what: &str,
+    texts: &Option<Vec<String>>,
+    parse: fn(&str) -> Result<ServerName, String>,
+) -> Result<Vec<ServerName>, String> {
     let mut names: Vec<ServerName> = Vec::new();
-    for text in texts {
-        let name = ServerName::parse(text)?;
+    for text in texts.iter().flatten() {
+        let name = parse(text)?;
         if names.contains(&name) {
             return Err(format!("{what} {name} is named twice: name each {what} once"));
         }
@@ -195,6 +209,9 @@ mod tests {
             s.open_sources().unwrap().iter().map(|s| s.name()).collect::<Vec<_>>(),
             s.sources().iter().map(ToString::to_string).collect::<Vec<_>>(),
         );
+        let s = load("nts_servers = ['n', 'm:4461']\nnts_ca_file = '/ca.pem'").unwrap();
+        assert_eq!(s.sources().iter().map(ToString::to_string).collect::<Vec<_>>(), ["n", "m:4461"]);
+        assert_eq!((s.nts_servers[0].port, s.nts_ca_file), (4460, Some("/ca.pem".into())));
         assert!(load("pools = ['p', 'p']").unwrap_err().contains("p is named twice"));
     }
 

@@ -132,6 +132,15 @@ impl Hub {
         match report.outcome {
             Outcome::Answer(m) => {
                 self.answered_once = true;
+                if report.is_replaced {
+                    // What was learned of the former server says nothing about this one.
+                    self.discipline.lock().unwrap_or_else(PoisonError::into_inner).forget(report.source);
+                    log::info(format_args!(
+                        "{}: another server answers now, {}",
+                        server.name,
+                        server.resolved.as_deref().unwrap_or("at an unknown address")
+                    ));
+                }
                 server.reach |= 1;
                 server.last_error = None;
                 let name = server.name.clone();

@@ -149,7 +149,9 @@ impl Shared<'_> {
 
 fn announce(settings: &Settings) {
     let named = settings.servers.iter().map(ToString::to_string);
-    let servers: Vec<String> = named.chain(settings.pools.iter().map(|p| format!("pool {p}"))).collect();
+    let nts = settings.nts_servers.iter().map(|name| format!("nts {name}"));
+    let pools = settings.pools.iter().map(|name| format!("pool {name}"));
+    let servers: Vec<String> = named.chain(nts).chain(pools).collect();
     let line = format!(
         "chronotick-daemon publishing to {} at {} Hz (servers: {})\n",
         settings.page.display(),

@@ -70,6 +70,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// Forgets all but how many measurements were accepted.
+    pub fn forget(&mut self) {
+        *self = Self { accepted: self.accepted, ..Self::default() };
+    }
+
     /// Takes a measurement in.
     pub fn add(&mut self, m: Measurement) -> Verdict {
         let newest = self.filter.back().into_iter().chain(self.suspects.last()).map(|last| last.at).max();

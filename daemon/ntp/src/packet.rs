@@ -23,6 +23,14 @@ const UNIX_EPOCH_S: i128 = 2_208_988_800;
 pub struct NtpTimestamp(pub u64);
 
 impl NtpTimestamp {
+    /// A moment as NTP writes it. Zero means "never" on the wire, so that one moment in 136 years is moved by 0.2 ns.
+    pub fn of(moment: Timestamp) -> Self {
+        let since_1900 = i128::from(moment.as_ns()) + UNIX_EPOCH_S * 1_000_000_000;
+        let seconds = since_1900.div_euclid(1_000_000_000) as u32;
+        let fraction = ((since_1900.rem_euclid(1_000_000_000) as u64) << 32) / 1_000_000_000;
+        Self((u64::from(seconds) << 32 | fraction).max(1))
+    }
+
     /// The moment it means: of all eras the one nearest to `pivot`, so anything within 68 years is right.
     pub fn near(self, pivot: Timestamp) -> Timestamp {
         let fraction_ns = ((u128::from(self.0 as u32) * 1_000_000_000 + (1 << 31)) >> 32) as i128;
@@ -102,6 +110,12 @@ pub fn short_span(short: u32) -> Span {
     Span::from_ns((((u64::from(short)) * 1_000_000_000).div_ceil(1 << 16)) as i64)
 }
 
+/// A span as 16.16 seconds, rounded up; all that does not fit is the largest, and a negative one is none.
+pub fn span_to_short(span: Span) -> u32 {
+    let units = (u128::from(span.as_ns().max(0) as u64) << 16).div_ceil(1_000_000_000);
+    u32::try_from(units).unwrap_or(u32::MAX)
+}
+
 /// 2^`log2` seconds, between 1 ns and 16 s.
 pub fn log2_span(log2: i8) -> Span {
     let ns = 1e9 * f64::from(log2.clamp(-30, 4)).exp2();
@@ -143,6 +157,8 @@ mod tests {
     fn short_formats() {
         assert_eq!(short_span(0x0001_0000), Span::from_secs(1));
         assert_eq!(short_span(1), Span::from_ns(15_259));
+        assert_eq!((span_to_short(Span::from_ns(-1)), span_to_short(Span::from_ns(1))), (0, 1));
+        assert_eq!((span_to_short(Span::from_secs(1)), span_to_short(Span::MAX)), (0x0001_0000, u32::MAX));
         assert_eq!(log2_span(0), Span::from_secs(1));
         assert_eq!(log2_span(-20), Span::from_ns(954));
         assert_eq!(log2_span(i8::MIN), Span::from_ns(1));
@@ -157,6 +173,12 @@ mod tests {
             if let Some(p) = packet {
                 let _ = (p.receive.near(Timestamp::from_ns(pivot)), short_span(p.root_delay), log2_span(p.precision));
             }
+        }
+
+        #[test]
+        fn a_moment_is_written_and_read_back(ns: i64) {
+            let moment = Timestamp::from_ns(ns);
+            prop_assert!((NtpTimestamp::of(moment).near(moment) - moment).abs() <= Span::from_ns(1));
         }
 
         #[test]

@@ -2,6 +2,7 @@
 
 use super::pace::{Pace, Progress};
 use super::{Ask, Failure, Outcome, Report, Source, SourceCounters};
+use crate::log;
 use crate::stop::{Stop, Woken};
 use chronotick::os_clock::boottime;
 use std::sync::mpsc::Sender;
@@ -33,6 +34,7 @@ impl Driver {
         let mut counters = SourceCounters::default();
         let mut answered_by = None;
         let mut epoch = self.stop.epoch(self.source);
+        log::debug(format_args!("{}: asked from now on", self.what.name()));
         loop {
             let begun = boottime();
             let mut ask = Ask {

@@ -3,6 +3,7 @@
 pub(crate) mod counters;
 pub(crate) mod driver;
 pub(crate) mod ntp;
+pub(crate) mod nts;
 pub(crate) mod pace;
 pub(crate) mod plan;
 

@@ -5,6 +5,8 @@ use super::ntp::address::ServerName;
 use super::ntp::claims::Claims;
 use super::ntp::pool::{MEMBERS, Pool, PoolMember, member_name};
 use super::ntp::server::{NtpServer, Resolver, system_resolver};
+use super::nts::key_exchange::Tls;
+use super::nts::server::NtsServer;
 use crate::config::Settings;
 use std::fmt;
 use std::sync::Arc;
@@ -16,12 +18,14 @@ pub(crate) enum SourceSpec {
     Server(ServerName),
     /// A member of a pool, by its number from 1.
     PoolMember(ServerName, usize),
+    /// A server under NTS, by the name of its key exchange.
+    Nts(ServerName),
 }
 
 impl fmt::Display for SourceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Server(name) => write!(f, "{name}"),
+            Self::Server(name) | Self::Nts(name) => write!(f, "{name}"),
             Self::PoolMember(pool, number) => write!(f, "{}", member_name(pool, *number)),
         }
     }
@@ -35,17 +39,24 @@ impl Settings {
             .pools
             .iter()
             .flat_map(|pool| (1..=MEMBERS).map(|number| SourceSpec::PoolMember(pool.clone(), number)));
-        servers.chain(members).collect()
+        let nts = self.nts_servers.iter().cloned().map(SourceSpec::Nts);
+        servers.chain(nts).chain(members).collect()
     }
 
     /// The same, ready to be asked. The error is for the user.
     pub(crate) fn open_sources(&self) -> Result<Vec<Box<dyn Source>>, String> {
         let claims = Arc::new(Claims::default());
         let resolver: Resolver = system_resolver();
+        let tls =
+            if self.nts_servers.is_empty() { None } else { Some(Tls::new(self.nts_ca_file.as_deref())?) };
         let mut pool: Option<(ServerName, Arc<Pool>)> = None;
         let open = |spec| -> Result<Box<dyn Source>, String> {
             Ok(match spec {
                 SourceSpec::Server(name) => Box::new(NtpServer::new(name, claims.clone(), resolver.clone())),
+                SourceSpec::Nts(name) => {
+                    let tls = tls.clone().ok_or("NTS is not set up")?;
+                    Box::new(NtsServer::new(name, tls, claims.clone(), resolver.clone()))
+                }
                 SourceSpec::PoolMember(name, number) => {
                     // The members of a pool follow each other.
                     let shared = match &pool {

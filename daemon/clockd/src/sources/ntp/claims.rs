@@ -43,11 +43,6 @@ impl Claims {
     pub(crate) fn holds(&self, source: usize, address: SocketAddr) -> bool {
         !self.lock().iter().any(|c| c.source != source && c.address == address && c.is_named)
     }
-
-    /// Gives up whatever `source` had.
-    pub(crate) fn release(&self, source: usize) {
-        self.lock().retain(|c| c.source != source);
-    }
 }
 
 #[cfg(test)]
@@ -64,7 +59,7 @@ mod tests {
         assert!(claims.name(3, a(1)));
         assert!(!claims.holds(0, a(1)) && claims.holds(1, a(2)));
         assert!(!claims.name(4, a(1)), "two names for one server");
-        claims.release(1);
-        assert_eq!(claims.take(0, &[a(1), a(2)]), Some(a(2)));
+        assert_eq!(claims.take(1, &[a(3)]), Some(a(3)));
+        assert_eq!(claims.take(0, &[a(1), a(2)]), Some(a(2)), "given up by 1");
     }
 }

@@ -87,10 +87,8 @@ fn timestamp(message: &libc::msghdr) -> Option<Timestamp> {
     let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
     while !header.is_null() {
         // SAFETY: not null, so it points to a whole header in the control buffer, which is aligned for it.
-        let (level, kind, length) = {
-            let h = unsafe { &*header };
-            (h.cmsg_level, h.cmsg_type, h.cmsg_len as usize)
-        };
+        let fixed = unsafe { &*header };
+        let (level, kind, length) = (fixed.cmsg_level, fixed.cmsg_type, fixed.cmsg_len as usize);
         // SAFETY: arithmetic only.
         let wanted = unsafe { libc::CMSG_LEN(size_of::<libc::timespec>() as u32) } as usize;
         if (level, kind) == (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) && length >= wanted {
