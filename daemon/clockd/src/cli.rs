@@ -38,6 +38,9 @@ pub(crate) struct RunArgs {
     /// NTP server that is asked under NTS, by the name of its key exchange, repeatable.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) nts: Vec<String>,
+    /// Answer NTP requests at this address from corrected time.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) serve: Option<String>,
     /// Name or absolute path of the clock page [default: $CHRONOTICK_SHM, else chronotick_shm].
     #[arg(long, value_name = "NAME")]
     pub(crate) shm: Option<String>,

@@ -3,9 +3,12 @@
 use crate::anchor::{self, Choice};
 use crate::cli::RunArgs;
 use crate::log::Level;
+use crate::sources::local::chrony::ChronyAddress;
+use crate::sources::local::phc::PhcSettings;
 use crate::sources::ntp::address::ServerName;
 use chronotick_core::Span;
 use serde::Deserialize;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Servers that are asked when nobody names any.
@@ -25,6 +28,20 @@ struct File {
     nts_servers: Option<Vec<String>>,
     /// PEM file with certificate authorities that are trusted for NTS besides those of this machine.
     nts_ca_file: Option<PathBuf>,
+    /// The system clock is a source, as long as the kernel says that somebody keeps it synchronized (chronyd with
+    /// `rtcsync`, ntpd, a cloud's agent); its bound is the kernel's `maxerror`. Off if not given.
+    kernel: Option<bool>,
+    /// A PTP hardware clock is a source: its device, such as `/dev/ptp0`.
+    phc: Option<PathBuf>,
+    /// How far that clock may be wrong, in microseconds. Must be given with `phc`: nobody else knows.
+    phc_error_bound_us: Option<u32>,
+    /// How far that clock is ahead of UTC, in seconds: 37 where it holds TAI, 0 where it holds UTC. If not given, what
+    /// the kernel was told of TAI.
+    phc_tai_offset_s: Option<i32>,
+    /// A chronyd on this machine is a source: true for its usual port, else `IP`, `IP:PORT` or the path of its socket.
+    chrony: Option<ChronyChoice>,
+    /// Answer NTP requests at this address, such as `0.0.0.0:123`, from corrected time. Off if not given.
+    serve: Option<String>,
     shm: Option<String>,
     rate_hz: Option<u32>,
     log_level: Option<Level>,
@@ -34,6 +51,14 @@ struct File {
     holdover_s: Option<u32>,
     validity_s: Option<u32>,
     anchor: Option<Choice>,
+}
+
+/// `chrony = true`, or where it is.
+#[derive(Deserialize, Debug)]
+#[serde(untagged)]
+enum ChronyChoice {
+    Usual(bool),
+    At(String),
 }
 
 /// What the daemon runs with.
@@ -47,6 +72,14 @@ pub(crate) struct Settings {
     pub(crate) nts_servers: Vec<ServerName>,
     /// More authorities to trust for NTS.
     pub(crate) nts_ca_file: Option<PathBuf>,
+    /// Whether the system clock is a source.
+    pub(crate) kernel: bool,
+    /// A hardware clock.
+    pub(crate) phc: Option<PhcSettings>,
+    /// A chronyd on this machine.
+    pub(crate) chrony: Option<ChronyAddress>,
+    /// Where to answer NTP requests.
+    pub(crate) serve: Option<SocketAddr>,
     /// Where the page is.
     pub(crate) page: PathBuf,
     /// Pages in a second.
@@ -96,7 +129,35 @@ impl Settings {
         };
         let pools = named("pool", &chosen(&args.pools, file.pools), ServerName::parse)?;
         let nts_servers = named("NTS server", &chosen(&args.nts, file.nts_servers), ServerName::parse_nts)?;
-        let has_others = !pools.is_empty() || !nts_servers.is_empty();
+        let chrony = match &file.chrony {
+            None | Some(ChronyChoice::Usual(false)) => None,
+            Some(ChronyChoice::Usual(true)) => Some(ChronyAddress::usual()),
+            Some(ChronyChoice::At(text)) => Some(ChronyAddress::parse(text)?),
+        };
+        let phc = match (file.phc, file.phc_error_bound_us) {
+            (None, _) => None,
+            (Some(_), None) => {
+                return Err(
+                    "`phc` needs `phc_error_bound_us`: how far may that clock be wrong, in microseconds? \
+                            The bound that readers get rests on it"
+                        .to_owned(),
+                );
+            }
+            (Some(path), Some(us)) => Some(PhcSettings {
+                path,
+                error_bound: Span::from_us(i64::from(us)),
+                tai_offset_s: file.phc_tai_offset_s.map(i64::from),
+            }),
+        };
+        let serve = match args.serve.as_ref().or(file.serve.as_ref()) {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| {
+                format!("`serve` is {text:?}: write IP:PORT, such as 0.0.0.0:123 or [::]:123")
+            })?),
+        };
+        let kernel = file.kernel.unwrap_or(false);
+        let has_local = kernel || phc.is_some() || chrony.is_some();
+        let has_others = has_local || !pools.is_empty() || !nts_servers.is_empty();
         let by_default = || (!has_others).then(|| DEFAULT_SERVERS.map(str::to_owned).to_vec());
         let servers = chosen(&args.servers, file.servers).or_else(by_default);
         let servers = named("server", &servers, ServerName::parse)?;
@@ -137,6 +198,10 @@ impl Settings {
             pools,
             nts_servers,
             nts_ca_file: file.nts_ca_file,
+            kernel,
+            phc,
+            chrony,
+            serve,
             page,
             rate_hz: within("rate_hz", args.rate.or(file.rate_hz), 100, 1, 1000)?,
             log_level: args.log_level.or(file.log_level).unwrap_or_default(),
@@ -216,6 +281,22 @@ mod tests {
     }
 
     #[test]
+    fn local_sources_and_serving() {
+        let s = load(
+            "kernel = true\nphc = '/dev/ptp7'\nphc_error_bound_us = 30\nphc_tai_offset_s = 0\nchrony = true\n\
+             serve = '[::]:123'",
+        )
+        .unwrap();
+        let names: Vec<String> = s.sources().iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["kernel", "/dev/ptp7", "chrony 127.0.0.1:323"]);
+        assert_eq!(s.phc.unwrap().tai_offset_s, Some(0));
+        assert_eq!(s.serve, Some("[::]:123".parse().unwrap()));
+        let s = load("chrony = '/run/chrony/chronyd.sock'\nservers = ['a']").unwrap();
+        assert_eq!(s.sources()[1].to_string(), "chrony /run/chrony/chronyd.sock");
+        assert_eq!(load("chrony = false\nkernel = false").unwrap().sources().len(), 4);
+    }
+
+    #[test]
     fn bad_configurations_say_what_to_do() {
         let check = |text: &str, wanted: &[&str]| {
             let message = load(text).expect_err(text);
@@ -231,6 +312,9 @@ mod tests {
         check("min_poll_s = 8\nmax_poll_s = 4", &["at least 8"]);
         check("log_level = 'loud'", &["loud", "`debug`"]);
         check("anchor = 'sundial'", &["sundial", "`boottime`"]);
+        check("phc = '/dev/ptp0'", &["`phc_error_bound_us`"]);
+        check("chrony = 'somewhere'", &["`chrony`", "IP:PORT"]);
+        check("serve = '123'", &["`serve`", "0.0.0.0:123"]);
         check("rate_hz =", &["c.toml"]);
     }
 }

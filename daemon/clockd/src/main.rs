@@ -11,6 +11,7 @@ mod page_object;
 mod publisher;
 mod record;
 mod run;
+mod serve;
 mod sources;
 mod status;
 mod status_file;

@@ -6,9 +6,11 @@ use crate::hub::Hub;
 use crate::log;
 use crate::page_object::{PageNames, PageObject, PageObjectError};
 use crate::publisher::{self, Publisher, first_record};
+use crate::serve::{self, Server};
 use crate::sources::Source;
 use crate::sources::driver::{Driver, ReferenceIds};
 use crate::sources::pace::Pace;
+use crate::sources::plan::SourceSpec;
 use crate::status_file::StatusFile;
 use crate::stop::Stop;
 use chronotick::os_clock::boottime;
@@ -18,6 +20,7 @@ use chronotick_discipline::{Config, Discipline};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use std::io::{self, Write};
+use std::net::UdpSocket;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -28,6 +31,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     let settings = Settings::load(args)?;
     log::set_level(settings.log_level);
     let sources = settings.open_sources()?;
+    let serving = settings.serve.map(serve::bind).transpose()?;
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("cannot take signals: {e}"))?;
     let started = boottime();
     let page = PageObject::open(&settings.page, &first_record(settings.validity)).map_err(|e| match e {
@@ -52,7 +56,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     let shared =
         Shared { settings: &settings, names: page.names.clone(), discipline, publisher, stop, fault };
 
-    let (threads, failed) = shared.start(started, sources);
+    let (threads, failed) = shared.start(started, sources, serving);
     if let Some(e) = failed {
         shared.fault.happened.store(true, Ordering::SeqCst);
         log::error(format_args!("cannot start a thread: {e}"));
@@ -100,9 +104,10 @@ impl Shared<'_> {
         &self,
         started: MonoTime,
         sources: Vec<Box<dyn Source>>,
+        serving: Option<UdpSocket>,
     ) -> (Vec<JoinHandle<()>>, Option<io::Error>) {
         let mut threads = Vec::new();
-        let failed = self.start_all(started, sources, &mut threads).err();
+        let failed = self.start_all(started, sources, serving, &mut threads).err();
         (threads, failed)
     }
 
@@ -110,6 +115,7 @@ impl Shared<'_> {
         &self,
         started: MonoTime,
         sources: Vec<Box<dyn Source>>,
+        serving: Option<UdpSocket>,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> io::Result<()> {
         let (sender, reports) = mpsc::channel();
@@ -122,6 +128,11 @@ impl Shared<'_> {
         let stop = self.stop.clone();
         threads.push(self.spawn("discipline", move || hub.run(&reports, &stop))?);
         let reference_ids: ReferenceIds = Arc::new(Mutex::new(vec![[0; 4]; sources.len()]));
+        if let Some(socket) = serving {
+            let server = Server::new(socket, self.discipline.clone(), reference_ids.clone());
+            let stop = self.stop.clone();
+            threads.push(self.spawn("serve", move || server.run(&stop))?);
+        }
         let pace = Pace {
             min_poll: self.settings.min_poll,
             max_poll: self.settings.max_poll,
@@ -151,7 +162,8 @@ fn announce(settings: &Settings) {
     let named = settings.servers.iter().map(ToString::to_string);
     let nts = settings.nts_servers.iter().map(|name| format!("nts {name}"));
     let pools = settings.pools.iter().map(|name| format!("pool {name}"));
-    let servers: Vec<String> = named.chain(nts).chain(pools).collect();
+    let local = settings.sources().into_iter().filter(SourceSpec::is_local).map(|s| s.to_string());
+    let servers: Vec<String> = named.chain(nts).chain(pools).chain(local).collect();
     let line = format!(
         "chronotick-daemon publishing to {} at {} Hz (servers: {})\n",
         settings.page.display(),

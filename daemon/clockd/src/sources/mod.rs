@@ -2,6 +2,7 @@
 
 pub(crate) mod counters;
 pub(crate) mod driver;
+pub(crate) mod local;
 pub(crate) mod ntp;
 pub(crate) mod nts;
 pub(crate) mod pace;

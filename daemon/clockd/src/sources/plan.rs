@@ -1,6 +1,9 @@
 //! From the configuration to the list of sources: who is asked, in which order.
 
 use super::Source;
+use super::local::chrony::{ChronyAddress, ChronySource};
+use super::local::kernel::KernelSource;
+use super::local::phc::{Phc, PhcSettings};
 use super::ntp::address::ServerName;
 use super::ntp::claims::Claims;
 use super::ntp::pool::{MEMBERS, Pool, PoolMember, member_name};
@@ -20,12 +23,28 @@ pub(crate) enum SourceSpec {
     PoolMember(ServerName, usize),
     /// A server under NTS, by the name of its key exchange.
     Nts(ServerName),
+    /// The system clock, when the kernel says that it is synchronized.
+    Kernel,
+    /// A hardware clock.
+    Phc(PhcSettings),
+    /// A chronyd on this machine.
+    Chrony(ChronyAddress),
+}
+
+impl SourceSpec {
+    /// It is part of this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Self::Kernel | Self::Phc(_) | Self::Chrony(_))
+    }
 }
 
 impl fmt::Display for SourceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server(name) | Self::Nts(name) => write!(f, "{name}"),
+            Self::Kernel => write!(f, "kernel"),
+            Self::Phc(settings) => write!(f, "{}", settings.path.display()),
+            Self::Chrony(address) => write!(f, "{address}"),
             Self::PoolMember(pool, number) => write!(f, "{}", member_name(pool, *number)),
         }
     }
@@ -40,7 +59,10 @@ impl Settings {
             .iter()
             .flat_map(|pool| (1..=MEMBERS).map(|number| SourceSpec::PoolMember(pool.clone(), number)));
         let nts = self.nts_servers.iter().cloned().map(SourceSpec::Nts);
-        servers.chain(nts).chain(members).collect()
+        let kernel = self.kernel.then_some(SourceSpec::Kernel);
+        let phc = self.phc.clone().map(SourceSpec::Phc);
+        let chrony = self.chrony.clone().map(SourceSpec::Chrony);
+        servers.chain(nts).chain(kernel).chain(phc).chain(chrony).chain(members).collect()
     }
 
     /// The same, ready to be asked. The error is for the user.
@@ -57,6 +79,9 @@ impl Settings {
                     let tls = tls.clone().ok_or("NTS is not set up")?;
                     Box::new(NtsServer::new(name, tls, claims.clone(), resolver.clone()))
                 }
+                SourceSpec::Kernel => Box::new(KernelSource),
+                SourceSpec::Phc(settings) => Box::new(Phc::new(settings)),
+                SourceSpec::Chrony(address) => Box::new(ChronySource::new(address)),
                 SourceSpec::PoolMember(name, number) => {
                     // The members of a pool follow each other.
                     let shared = match &pool {
