@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Show the running daemon's state; exit code 1 when there is none.
     Status(StatusArgs),
+    /// Replay a recorded trace and score the discipline beside simple baselines.
+    Eval(crate::eval::EvalArgs),
 }
 
 /// Arguments of `run`; each overrides the configuration file.

@@ -4,6 +4,7 @@
 mod anchor;
 mod cli;
 mod config;
+mod eval;
 mod hub;
 mod log;
 #[expect(unsafe_code, reason = "mapping and locking the shared-memory object has no safe form")]
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args).map(|()| true),
         Command::Status(args) => status::status(&args),
+        Command::Eval(args) => eval::run(&args).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

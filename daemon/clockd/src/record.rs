@@ -132,6 +132,9 @@ mod tests {
             leap: Leap::None,
             state: State::Synchronized,
             is_warm: true,
+            model: chronotick_discipline::Model::Ntp,
+            models_ready: false,
+            authenticated: false,
         }
     }
 

@@ -1,9 +1,14 @@
 //! The discipline: combines the sources that agree into one correction.
 
-use crate::bound_growth;
+use crate::bank::RatePrior;
+use crate::combine::{Combined, combine};
+use crate::fusion::{Forecaster, Fused, fuse};
+use crate::longterm::{Forecast, LongTerm};
 use crate::measurement::{Leap, Measurement};
+use crate::moments::Moments;
 use crate::select::{Interval, hull, majority};
 use crate::source::{Estimate, Source, Verdict, silence_limit};
+use crate::{RATE_PRIOR_SIGMA, bound_growth};
 use chronotick_core::{MonoTime, Span, Timestamp};
 
 /// What may be set.
@@ -15,6 +20,8 @@ pub struct Config {
     pub horizon: Span,
     /// How long the first update waits for a majority of the configured sources; then whoever answers is believed.
     pub majority_wait: Span,
+    /// Rate models from outside, numbered from 0; see [`Discipline::forecast`].
+    pub external_models: usize,
 }
 
 impl Default for Config {
@@ -23,6 +30,7 @@ impl Default for Config {
             max_distance: Span::from_ms(1500),
             horizon: Span::from_secs(3600),
             majority_wait: Span::from_secs(8),
+            external_models: 0,
         }
     }
 }
@@ -38,6 +46,28 @@ pub enum State {
     Synchronized,
     /// No update for eight poll intervals: coasting on the last rate.
     Holdover,
+}
+
+/// Which model the correction comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Model {
+    /// The measurements themselves; no model has had enough of them.
+    Ntp,
+    /// The short-term model: filters over the last minutes and hours of each source.
+    CpuModel,
+    /// The long-term model, or one from outside: too much time has passed for the short-term one to say anything.
+    GpuModel,
+    /// Both, by inverse variance.
+    Fusion,
+}
+
+/// What happened to the local clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Disruption {
+    /// The machine slept: the same oscillator goes on, but nobody knows how it ran meanwhile.
+    Suspend,
+    /// Another machine, another oscillator, or a clock that jumped.
+    ClockJump,
 }
 
 /// What the last attempt to combine the sources found.
@@ -86,6 +116,12 @@ pub struct Correction {
     pub state: State,
     /// The rate was measured, not guessed; stays true in holdover.
     pub is_warm: bool,
+    /// Which model it comes from.
+    pub model: Model,
+    /// The long-term model has learned enough to say something.
+    pub models_ready: bool,
+    /// The bound rests on authenticated sources.
+    pub authenticated: bool,
 }
 
 /// What is known of one source, for people.
@@ -105,13 +141,12 @@ pub struct SourceReport {
     pub is_survivor: bool,
 }
 
+/// The last update.
 #[derive(Clone, Debug)]
 struct Fix {
     at: MonoTime,
     theta: Span,
-    rate: f64,
-    sigma_ns: f64,
-    rate_sigma: f64,
+    combined: Combined,
     max_error_ns: f64,
     survivors: usize,
     agreeing: f32,
@@ -120,15 +155,21 @@ struct Fix {
     source: usize,
     leap: Leap,
     silence_limit: Span,
+    authenticated: bool,
 }
 
 impl Fix {
+    fn moments(&self) -> &Moments {
+        &self.combined.moments
+    }
+
     fn max_error_ns_at(&self, at: MonoTime) -> f64 {
-        self.max_error_ns + (at - self.at).abs().as_ns() as f64 * bound_growth(self.rate_sigma)
+        let rate_sigma = self.moments().rate_variance.sqrt();
+        self.max_error_ns + (at - self.at).abs().as_ns() as f64 * bound_growth(rate_sigma)
     }
 
     fn theta_at(&self, at: MonoTime) -> Span {
-        self.theta + Span::from_ns((self.rate * (at - self.at).as_ns() as f64).round() as i64)
+        self.theta + Span::from_ns((self.moments().rate * (at - self.at).as_ns() as f64).round() as i64)
     }
 }
 
@@ -142,6 +183,9 @@ pub struct Discipline {
     first_at: Option<MonoTime>,
     fix: Option<Fix>,
     agreement: Agreement,
+    long_term: LongTerm,
+    /// The long-term model, then those from outside.
+    forecasters: Vec<Forecaster>,
 }
 
 impl Discipline {
@@ -155,14 +199,53 @@ impl Discipline {
             first_at: None,
             fix: None,
             agreement: Agreement::NoSource,
+            long_term: LongTerm::default(),
+            forecasters: vec![Forecaster::default(); 1 + config.external_models],
+        }
+    }
+
+    /// Notes temperature (degrees Celsius) and load of the machine, where they were read.
+    pub fn observe(&mut self, temperature_c: Option<f64>, load: Option<f64>) {
+        self.long_term.observe(temperature_c, load);
+        self.forecasters[0].set(self.long_term.forecast());
+    }
+
+    /// Takes in what a model from outside expects of the rate until it says otherwise, or that it has nothing to say.
+    /// A model that does not exist is ignored.
+    pub fn forecast(&mut self, model: usize, forecast: Option<Forecast>) {
+        if let Some(forecaster) = self.forecasters.get_mut(1 + model) {
+            forecaster.set(forecast);
+        }
+    }
+
+    /// The local clock was disrupted: nothing that was measured holds any more. What the long-term model knows of the
+    /// oscillator outlives a suspend.
+    pub fn disrupt(&mut self, what: Disruption) {
+        let fresh = Self::new(self.config, self.sources.len());
+        let kept = std::mem::replace(self, fresh);
+        if what == Disruption::Suspend {
+            self.long_term = kept.long_term;
+            self.forecasters = kept.forecasters;
+        }
+    }
+
+    /// What is believed of the rate before a source has told anything.
+    fn rate_prior(&self) -> RatePrior {
+        match self.fix.as_ref().filter(|fix| fix.is_warm) {
+            Some(fix) => {
+                let sigma = 3.0 * fix.moments().rate_variance.sqrt().hypot(2e-7);
+                RatePrior { rate: fix.moments().rate, sigma: sigma.min(RATE_PRIOR_SIGMA) }
+            }
+            None => RatePrior { rate: 0.0, sigma: RATE_PRIOR_SIGMA },
         }
     }
 
     /// Takes a measurement in and, unless it is refused or suspect, updates the correction. A source number that does
     /// not exist is refused.
     pub fn measure(&mut self, now: MonoTime, m: Measurement) -> Verdict {
+        let prior = self.rate_prior();
         let Some(source) = self.sources.get_mut(m.source) else { return Verdict::Refused };
-        let verdict = source.add(m);
+        let verdict = source.add(m, prior);
         if !matches!(verdict, Verdict::Refused | Verdict::Suspect) {
             self.first_at.get_or_insert(now);
             self.update(now);
@@ -197,13 +280,17 @@ impl Discipline {
         let fresh_ns = fix.silence_limit.as_ns() as f64 / 4.0;
         let horizon_ns = self.config.horizon.as_ns() as f64;
         let stale = ((age.as_ns() as f64 - fresh_ns) / (horizon_ns - fresh_ns).max(1.0)).clamp(0.0, 1.0);
+        let fused = self.fused(fix, now);
+        // The bound is around what the measurements alone say. Wherever the models move the estimate, it still holds.
+        let moved = Span::from_secs_f64(fused.offset_s) - (fix.theta_at(now) - fix.theta);
+        let scale = fix.combined.scale;
         Some(Correction {
             at: now,
-            corrected: Timestamp::from_ns(now.as_ns()) + fix.theta_at(now),
-            rate: fix.rate,
-            offset_sigma: fix.sigma_ns.hypot(age.as_ns() as f64 * fix.rate_sigma) / 1e9,
-            rate_sigma: fix.rate_sigma,
-            max_error: Span::from_ns(fix.max_error_ns_at(now).ceil() as i64),
+            corrected: Timestamp::from_ns(now.as_ns()) + fix.theta_at(now) + moved,
+            rate: fused.rate,
+            offset_sigma: (fused.offset_variance.sqrt() * scale).max(1e-9),
+            rate_sigma: fused.rate_variance.sqrt().max(1e-12),
+            max_error: Span::from_ns(fix.max_error_ns_at(now).ceil() as i64) + moved.abs(),
             confidence: fix.agreeing * fix.warmth * (1.0 - stale as f32),
             measurement_count: self.sources.iter().fold(0, |sum, s| s.accepted().saturating_add(sum)),
             last_sync: Timestamp::from_ns(fix.at.as_ns()) + fix.theta,
@@ -212,7 +299,20 @@ impl Discipline {
             leap: fix.leap,
             state,
             is_warm: fix.is_warm,
+            model: match fused.share {
+                _ if !fix.is_warm => Model::Ntp,
+                share if share < 0.05 => Model::CpuModel,
+                share if share > 0.95 => Model::GpuModel,
+                _ => Model::Fusion,
+            },
+            models_ready: self.long_term.forecast().is_some(),
+            authenticated: fix.authenticated,
         })
+    }
+
+    fn fused(&self, fix: &Fix, now: MonoTime) -> Fused {
+        let forecasts = self.forecasters.iter().filter_map(Forecaster::calibrated).filter(|_| fix.is_warm);
+        fuse(fix.moments(), (now - fix.at).as_secs_f64(), forecasts)
     }
 
     /// The state at `now`, also when there is no correction.
@@ -231,7 +331,7 @@ impl Discipline {
         let reference = s.newest().map_or(Span::ZERO, |m| m.theta);
         let estimate = s.estimate(now, reference);
         Some(SourceReport {
-            theta: estimate.map(|e| reference + Span::from_ns(e.theta_ns.round() as i64)),
+            theta: estimate.map(|e| reference + Span::from_secs_f64(e.moments.offset_s)),
             distance: estimate.map(|e| Span::from_ns(e.distance_ns.ceil() as i64)),
             newest: s.newest().copied(),
             samples: s.samples(),
@@ -248,7 +348,8 @@ impl Discipline {
             return;
         };
         let max_distance_ns = self.config.max_distance.as_ns() as f64;
-        let candidates: Vec<(usize, Estimate)> = self
+        let last = self.fix.as_ref().map(|fix| fix.at);
+        let candidates: Candidates = self
             .sources
             .iter()
             .enumerate()
@@ -256,8 +357,12 @@ impl Discipline {
             .filter_map(|(i, s)| Some((i, s.estimate(now, reference)?)))
             .filter(|(_, e)| e.distance_ns < max_distance_ns)
             .collect();
-        let intervals: Vec<Interval> = candidates.iter().map(|(_, e)| e.interval).collect();
-        self.agreement = self.judge(now, reference, &candidates, &intervals);
+        // Where any source is authenticated, only those vote: the others may narrow what they agree on, never move it.
+        let (authenticated, others): (Candidates, Candidates) =
+            candidates.iter().copied().partition(|(i, _)| self.is_authenticated(*i));
+        let voters = if authenticated.is_empty() { &others } else { &authenticated };
+        let intervals: Vec<Interval> = voters.iter().map(|(_, e)| e.interval).collect();
+        self.agreement = self.judge(now, reference, voters, &intervals);
         if self.agreement == Agreement::NoMajority {
             self.survivors.fill(false);
             self.falsetickers.fill(false);
@@ -273,15 +378,41 @@ impl Discipline {
             self.survivors[*i] = agrees;
             self.falsetickers[*i] = !agrees;
         }
-        let agreeing: Vec<(usize, Estimate)> =
-            candidates.iter().filter(|(i, _)| self.survivors[*i]).copied().collect();
-        // Fewer than half of all sources may be wrong. Those that stand apart are; as many as are left may hide among
-        // the others, also while the right ones have not answered yet.
-        let apart = candidates.len() - agreeing.len();
-        let hidden = (self.sources.len().saturating_sub(1) / 2).saturating_sub(apart);
-        let intervals: Vec<Interval> = agreeing.iter().map(|(_, e)| e.interval).collect();
-        let Some(truth) = hull(&intervals, agreeing.len().saturating_sub(hidden).max(1)) else { return };
-        self.fix = Some(self.combine(now, reference, truth, &agreeing, candidates.len()));
+        let agreeing: Candidates = candidates.iter().filter(|(i, _)| self.survivors[*i]).copied().collect();
+        let vouching: Candidates = voters.iter().filter(|(i, _)| self.survivors[*i]).copied().collect();
+        let total = if authenticated.is_empty() { self.sources.len() } else { voters.len() };
+        let Some(mut truth) = common(&vouching, voters.len() - vouching.len(), total) else { return };
+        if !authenticated.is_empty()
+            && let Some(all) = common(&agreeing, candidates.len() - agreeing.len(), self.sources.len())
+        {
+            truth = truth.narrowed_by(&all);
+        }
+        self.fix = Some(self.fix_of(now, reference, truth, &agreeing, candidates.len()));
+        if let Some(fix) = &mut self.fix {
+            fix.authenticated = !authenticated.is_empty();
+        }
+        self.learn(now, last);
+    }
+
+    fn is_authenticated(&self, source: usize) -> bool {
+        self.sources[source].newest().is_some_and(|m| m.authenticated)
+    }
+
+    /// Scores the models by the rate of the new fix, and teaches the long-term one.
+    fn learn(&mut self, now: MonoTime, last: Option<MonoTime>) {
+        let Some(fix) = self.fix.as_ref().filter(|fix| fix.is_warm) else { return };
+        let (rate, variance) = (fix.moments().rate, fix.moments().rate_variance);
+        // A rate that is hardly better known than the prior teaches nothing.
+        if variance > 1e-12 {
+            return;
+        }
+        let dt_s = last.map_or(0.0, |last| (now - last).as_secs_f64());
+        if self.long_term.learn(dt_s, rate, variance) {
+            for forecaster in &mut self.forecasters {
+                forecaster.score(rate, variance);
+            }
+        }
+        self.forecasters[0].set(self.long_term.forecast());
     }
 
     fn judge(
@@ -311,8 +442,8 @@ impl Discipline {
         Agreement::Majority
     }
 
-    /// Combines sources that agree. `agreeing` is not empty: a point that most intervals contain is in one of them.
-    fn combine(
+    /// The fix of sources that agree. `agreeing` is not empty: a point that most intervals contain is in one of them.
+    fn fix_of(
         &self,
         now: MonoTime,
         reference: Span,
@@ -320,14 +451,10 @@ impl Discipline {
         agreeing: &[(usize, Estimate)],
         candidate_count: usize,
     ) -> Fix {
-        let (theta_ns, sigma_ns) =
-            weighted(agreeing, |e| e.theta_ns, |e| e.sigma_ns, |e| e.distance_ns * e.distance_ns);
-        // Where the sources do not agree on the rate their deviations say little, so none may outweigh the others.
-        let rates: Vec<f64> = agreeing.iter().map(|(_, e)| e.rate).collect();
-        let mean = rates.iter().sum::<f64>() / rates.len() as f64;
-        let spread2 = rates.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / rates.len() as f64;
-        let (rate, rate_sigma) =
-            weighted(agreeing, |e| e.rate, |e| e.rate_sigma, |e| e.rate_sigma * e.rate_sigma + spread2);
+        let estimates: Vec<Estimate> = agreeing.iter().map(|(_, e)| *e).collect();
+        let mut combined = combine(&estimates);
+        let theta_ns = combined.moments.offset_s * 1e9;
+        combined.moments.offset_s = 0.0;
         let clipped_ns = theta_ns.clamp(truth.low, truth.high).round();
         let max_error_ns = (truth.high - clipped_ns).max(clipped_ns - truth.low).max(0.0) + 1.0;
         let best =
@@ -342,9 +469,7 @@ impl Discipline {
         Fix {
             at: now,
             theta: reference + Span::from_ns(clipped_ns as i64),
-            rate,
-            sigma_ns,
-            rate_sigma: rate_sigma.max(1e-12),
+            combined,
             max_error_ns,
             survivors: agreeing.len(),
             agreeing: agreeing.len() as f32 / candidate_count.max(1) as f32,
@@ -358,25 +483,20 @@ impl Discipline {
                 .map(|m| silence_limit(m.poll_interval))
                 .max()
                 .unwrap_or(Span::ZERO),
+            authenticated: false,
         }
     }
 }
 
-/// The mean of `value` weighted by `1 / variance`, and its standard deviation: what the deviations give, together with
-/// how far the sources are apart, since the same servers tend to be wrong the same way tomorrow.
-fn weighted(
-    sources: &[(usize, Estimate)],
-    value: impl Fn(&Estimate) -> f64,
-    sigma: impl Fn(&Estimate) -> f64,
-    variance: impl Fn(&Estimate) -> f64,
-) -> (f64, f64) {
-    let weights: Vec<f64> = sources.iter().map(|(_, e)| 1.0 / variance(e).max(f64::MIN_POSITIVE)).collect();
-    let total: f64 = weights.iter().sum();
-    let sum = |f: &dyn Fn(f64, &Estimate) -> f64| -> f64 {
-        sources.iter().zip(&weights).map(|((_, e), w)| f(w / total, e)).sum()
-    };
-    let mean = sum(&|w, e| w * value(e));
-    let own = sum(&|w, e| (w * sigma(e)).powi(2));
-    let apart = sum(&|w, e| w * (value(e) - mean).powi(2));
-    (mean, (own + apart).sqrt())
+/// Sources that can be used, each with its estimate.
+type Candidates = Vec<(usize, Estimate)>;
+
+/// The interval that `agreeing` vouch for, where `apart` stand apart from them and there are `total` sources in all.
+///
+/// Fewer than half of all sources may be wrong. Those that stand apart are; as many as are left may hide among the
+/// others, also while the right ones have not answered yet.
+fn common(agreeing: &[(usize, Estimate)], apart: usize, total: usize) -> Option<Interval> {
+    let hidden = (total.saturating_sub(1) / 2).saturating_sub(apart);
+    let intervals: Vec<Interval> = agreeing.iter().map(|(_, e)| e.interval).collect();
+    hull(&intervals, agreeing.len().saturating_sub(hidden).max(1))
 }

@@ -18,6 +18,8 @@ pub struct Line {
     pub offset_ns: f64,
     /// Slope.
     pub rate_ns_per_s: f64,
+    /// How much larger the variances of the points are than was assumed.
+    pub variance_scale: f64,
     var_offset: f64,
     covariance: f64,
     var_rate: f64,
@@ -36,6 +38,11 @@ impl Line {
     /// Standard deviation of [`at`](Self::at) at `x_s`.
     pub fn sigma_at(&self, x_s: f64) -> f64 {
         (self.var_offset + 2.0 * x_s * self.covariance + x_s * x_s * self.var_rate).max(0.0).sqrt()
+    }
+
+    /// Covariance of offset and slope, in nanoseconds squared per second.
+    pub fn covariance(&self) -> f64 {
+        self.covariance
     }
 
     /// Standard deviation of the slope in nanoseconds per second.
@@ -76,6 +83,7 @@ fn solve(points: &[Point], variance_scale: f64, rate_prior: f64) -> Option<Line>
     Some(Line {
         offset_ns: sy / s0 - rate * middle,
         rate_ns_per_s: rate,
+        variance_scale,
         var_offset: var_middle + middle * middle * var_rate,
         covariance: -middle * var_rate,
         var_rate,

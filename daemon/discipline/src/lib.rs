@@ -6,20 +6,34 @@
 //!
 //! The path of a measurement:
 //!
-//! 1. [`source`] keeps the last samples of each source, refuses those that waited long in a queue, and fits an offset
-//!    with a rate ([`fit`]).
-//! 2. [`select`] finds the interval that the truth must lie in, provided that most sources are right.
-//! 3. [`discipline`] combines the sources that agree, clips the estimate into that interval, and projects the result
-//!    to any later moment with a bound that grows by [`PHI`] and by three sigma of the rate.
+//! 1. [`source`] keeps the last samples of each source for the interval that it vouches for, and refuses those that
+//!    waited long in a queue. Two predictors follow its offset and rate side by side: a [`bank`] of Kalman filters
+//!    ([`kalman`]) over the path's delay [`floor`], and a [`regression`] over a history as long as it is straight.
+//! 2. [`calibration`] scores what was expected of each sample, and widens claims that were too bold.
+//! 3. [`select`] finds the interval that the truth must lie in, provided that most sources are right.
+//! 4. [`mod@combine`] joins the sources that agree; [`discipline`] clips the result into that interval and projects it to
+//!    any later moment, with a bound that grows by [`PHI`] and by three sigma of the rate.
+//! 5. [`fusion`] lets the [`longterm`] model, and models from outside, move the rate as time passes without a
+//!    measurement. They never narrow the bound.
 #![forbid(unsafe_code)]
 
+pub mod bank;
+pub mod calibration;
+pub mod combine;
 pub mod discipline;
 pub mod fit;
+pub mod floor;
+pub mod fusion;
+pub mod kalman;
+pub mod longterm;
 pub mod measurement;
+pub mod moments;
+pub mod regression;
 pub mod select;
 pub mod source;
 
-pub use discipline::{Agreement, Config, Correction, Discipline, SourceReport, State};
+pub use discipline::{Agreement, Config, Correction, Discipline, Disruption, Model, SourceReport, State};
+pub use longterm::Forecast;
 pub use measurement::{Leap, Measurement};
 pub use source::Verdict;
 

@@ -20,6 +20,15 @@ impl Interval {
         Self { low: mid - distance.abs(), high: mid + distance.abs() }
     }
 
+    /// The part of it that `other` shares; itself where they share nothing.
+    pub fn narrowed_by(&self, other: &Self) -> Self {
+        if self.overlaps(other) {
+            Self { low: self.low.max(other.low), high: self.high.min(other.high) }
+        } else {
+            *self
+        }
+    }
+
     /// True when the two have a point in common.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.low <= other.high && other.low <= self.high

@@ -163,6 +163,9 @@ mod tests {
         leap: Leap::Delete,
         state: State::Synchronized,
         is_warm: true,
+        model: chronotick_discipline::Model::Ntp,
+        models_ready: false,
+        authenticated: false,
     };
 
     #[test]

@@ -173,7 +173,7 @@ impl Source for ChronySource {
     }
 
     fn is_authenticated(&self) -> bool {
-        true
+        false
     }
 
     fn reference_id(&self) -> [u8; 4] {
@@ -206,7 +206,7 @@ impl Source for ChronySource {
                 }
             };
             self.reference_id = tracking.reference_id;
-            return reading(&tracking, begun, width, realtime_boottime_pair())?.measurement(ask);
+            return reading(&tracking, begun, width, realtime_boottime_pair())?.measurement(ask, false);
         }
     }
 }

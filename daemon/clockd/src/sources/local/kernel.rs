@@ -50,7 +50,7 @@ impl Source for KernelSource {
     }
 
     fn is_authenticated(&self) -> bool {
-        true
+        false
     }
 
     fn reference_id(&self) -> [u8; 4] {
@@ -60,7 +60,7 @@ impl Source for KernelSource {
     fn measure(&mut self, ask: &mut Ask<'_>) -> Result<Measurement, Failure> {
         ask.counters.sent += 1;
         let clock = timex::read().map_err(|e| Failure::Other(format!("adjtimex: {e}")))?;
-        reading(&clock, realtime_boottime_pair())?.measurement(ask)
+        reading(&clock, realtime_boottime_pair())?.measurement(ask, false)
     }
 }
 

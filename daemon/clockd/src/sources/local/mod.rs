@@ -32,7 +32,10 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// As a measurement; a reading that may be wrong by too much is none.
-    fn measurement(self, ask: &Ask<'_>) -> Result<Measurement, Failure> {
+    ///
+    /// `is_authenticated` is about where the time comes from, not about this machine: a system clock that somebody keeps
+    /// with plain NTP is no better than plain NTP, and must not outvote servers under NTS.
+    fn measurement(self, ask: &Ask<'_>, is_authenticated: bool) -> Result<Measurement, Failure> {
         let m = Measurement {
             source: ask.source,
             at: self.at,
@@ -45,7 +48,7 @@ impl Reading {
             stratum: self.stratum,
             leap: self.leap,
             poll_interval: ask.poll_interval,
-            authenticated: true,
+            authenticated: is_authenticated,
         };
         let distance = Span::from_ns(m.root_distance_ns().ceil() as i64);
         if distance >= MAX_DISTANCE {

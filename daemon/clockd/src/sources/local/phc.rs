@@ -117,7 +117,7 @@ impl Source for Phc {
             Ok((before, t.tv_sec.saturating_mul(1_000_000_000).saturating_add(t.tv_nsec), after))
         })?;
         self.device = Some(device);
-        reading(sandwich, tai_offset_s, self.settings.error_bound).measurement(ask)
+        reading(sandwich, tai_offset_s, self.settings.error_bound).measurement(ask, true)
     }
 }
 
