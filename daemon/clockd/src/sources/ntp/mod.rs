@@ -1,6 +1,8 @@
 //! NTP version 4 over UDP: names of servers, one exchange, and the sources that ask a server or a pool.
 
 pub(crate) mod address;
+#[cfg(test)]
+mod attack_tests;
 pub(crate) mod claims;
 pub(crate) mod pool;
 pub(crate) mod server;
