@@ -11,13 +11,14 @@
 //! quantised rate's distance from it (at most 2^-32 of 0.5/0.2, 0.6 ppb, for a counter of 1 to 5 GHz).
 //!
 //! **Suspend.** CLOCK_BOOTTIME counts it and a counter may not. Each publish compares the two; when they part, the
-//! page goes back to CLOCK_BOOTTIME and counts a disruption. A reader that runs before the daemon after a resume cannot
-//! know, so `auto` leaves the counter alone on a machine that can suspend.
+//! page goes back to CLOCK_BOOTTIME, and if it was on the counter that is a disruption, which the publisher counts with
+//! those of [`disruption`](crate::disruption). A reader that runs before the daemon after a resume cannot know, so
+//! `auto` leaves the counter alone on a machine that can suspend.
 
-use crate::record::withdrawn;
+use crate::disruption::clock_source;
 use chronotick::counter;
 use chronotick::os_clock::boottime;
-use chronotick_core::page::{AnchorClock, Flags, Record};
+use chronotick_core::page::{AnchorClock, Record};
 use chronotick_core::{MonoTime, Span};
 use serde::Deserialize;
 use std::collections::VecDeque;
@@ -42,8 +43,6 @@ const MARK_EVERY: Span = Span::from_secs(8);
 const FIRST_BASELINE: Span = Span::from_secs(2);
 /// After a disruption the counter is left alone for so long.
 const PENANCE: Span = Span::from_secs(60);
-/// How often the kernel is asked whether the counter is still its clock source.
-const CHECK_EVERY: Span = Span::from_secs(1);
 /// How far the clocks may part between two publishes: the kernel slews CLOCK_BOOTTIME by up to 500 ppm.
 const MAX_SLEW: f64 = 500e-6;
 /// ... and by so much in any case.
@@ -171,9 +170,9 @@ pub(crate) fn refusal(root: &Path, choice: Choice) -> Option<String> {
         return Some("no counter is known on this processor".to_owned());
     };
     let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_default();
-    let source = read("sys/devices/system/clocksource/clocksource0/current_clocksource");
-    if source.trim() != name {
-        return Some(format!("the kernel's clock source is {:?}, not {name}", source.trim()));
+    let source = clock_source(root).unwrap_or_default();
+    if source != name {
+        return Some(not_the_source(&source, name));
     }
     if name == "tsc" {
         let cpus = read("proc/cpuinfo");
@@ -193,7 +192,11 @@ pub(crate) fn refusal(root: &Path, choice: Choice) -> Option<String> {
     None
 }
 
-/// What happened to the anchor, for the log.
+fn not_the_source(source: &str, name: &str) -> String {
+    format!("the kernel's clock source is {source:?}, not {name}")
+}
+
+/// What happened to the anchor.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Event {
     /// Pages are anchored on the counter from now on.
@@ -201,57 +204,54 @@ pub(crate) enum Event {
         /// Its frequency.
         mhz: f64,
     },
-    /// Pages are anchored on CLOCK_BOOTTIME from now on, for this reason.
-    Boottime(String),
+    /// Pages are anchored on CLOCK_BOOTTIME from now on.
+    Boottime {
+        /// Why.
+        why: String,
+        /// Pages on the counter were believed until now: that is a disruption.
+        was_in_use: bool,
+    },
 }
 
 /// The choice, kept up to date.
 #[derive(Debug)]
 pub(crate) struct Anchor {
-    choice: Choice,
     /// `None` while the counter is not to be used.
     calibration: Option<Calibration>,
     /// Not before this is the counter tried (again).
     not_before: MonoTime,
-    check_due: MonoTime,
     on_counter: bool,
-    disruptions: u8,
 }
 
 impl Anchor {
     /// For this choice, of which [`refusal`] was asked.
     pub(crate) fn new(choice: Choice) -> Self {
         let wanted = choice != Choice::Boottime && refusal(Path::new("/"), choice).is_none();
-        Self {
-            choice,
-            calibration: wanted.then(Calibration::default),
-            not_before: MonoTime::MIN,
-            check_due: MonoTime::MIN,
-            on_counter: false,
-            disruptions: 0,
-        }
+        Self { calibration: wanted.then(Calibration::default), not_before: MonoTime::MIN, on_counter: false }
     }
 
-    /// Puts `record`, which is anchored on CLOCK_BOOTTIME, on the counter if it may be, and the disruptions into it.
-    pub(crate) fn apply(&mut self, record: &mut Record) -> Option<Event> {
-        let event = self.calibration.is_some().then(|| self.follow(record)).flatten();
-        record.flags = Flags(record.flags.0).with_disruption_count(self.disruptions);
-        event
-    }
-
-    fn follow(&mut self, record: &mut Record) -> Option<Event> {
+    /// Puts `record`, which is anchored on CLOCK_BOOTTIME, on the counter if it may be. `clock_source` is the kernel's.
+    pub(crate) fn apply(&mut self, record: &mut Record, clock_source: Option<&str>) -> Option<Event> {
+        self.calibration.as_ref()?;
         let pair = pair()?;
         if pair.boottime < self.not_before {
             return None;
         }
-        if pair.boottime >= self.check_due {
-            self.check_due = pair.boottime + CHECK_EVERY;
-            if let Some(why) = refusal(Path::new("/"), self.choice) {
-                self.calibration = None;
-                return self.leave(why, record);
-            }
+        let name = counter::CLOCK_SOURCE?;
+        if clock_source != Some(name) {
+            self.calibration = None;
+            return Some(self.leave(not_the_source(clock_source.unwrap_or_default(), name)));
         }
         self.follow_pair(pair, record)
+    }
+
+    /// The clocks were disrupted: what is known of the counter's rate is worth nothing. True when pages were on it.
+    pub(crate) fn disrupted(&mut self, now: MonoTime) -> bool {
+        if let Some(calibration) = &mut self.calibration {
+            *calibration = Calibration::default();
+            self.not_before = now + PENANCE;
+        }
+        std::mem::take(&mut self.on_counter)
     }
 
     fn follow_pair(&mut self, pair: Pair, record: &mut Record) -> Option<Event> {
@@ -264,20 +264,13 @@ impl Anchor {
             }
             Verdict::Parted(by) => {
                 self.not_before = pair.boottime + PENANCE;
-                self.leave(format!("it and CLOCK_BOOTTIME parted by {by} between two publishes"), record)
+                Some(self.leave(format!("it and CLOCK_BOOTTIME parted by {by} between two publishes")))
             }
         }
     }
 
-    /// Pages on the counter were believed until now: that is a disruption. This page says so and is withdrawn, which
-    /// old readers see too; the next is anchored on CLOCK_BOOTTIME, which the disruption does not touch.
-    fn leave(&mut self, why: String, record: &mut Record) -> Option<Event> {
-        if std::mem::take(&mut self.on_counter) {
-            self.disruptions = self.disruptions.wrapping_add(1);
-            *record = withdrawn(*record);
-            record.flags.0 |= Flags::DISRUPTED;
-        }
-        Some(Event::Boottime(why))
+    fn leave(&mut self, why: String) -> Event {
+        Event::Boottime { why, was_in_use: std::mem::take(&mut self.on_counter) }
     }
 }
 
@@ -304,7 +297,7 @@ fn pair() -> Option<Pair> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chronotick_core::page::Source;
+    use chronotick_core::page::{Flags, Source};
 
     const HZ: f64 = 2_600_123_456.0;
 
@@ -411,14 +404,11 @@ mod tests {
     }
 
     #[test]
-    fn a_disruption_is_counted_once_and_the_counter_left_alone() {
+    fn a_counter_that_parts_is_left_alone_and_it_is_said_that_it_was_in_use() {
         let mut anchor = Anchor {
-            choice: Choice::Counter,
             calibration: Some(Calibration::default()),
             not_before: MonoTime::MIN,
-            check_due: MonoTime::MAX,
             on_counter: false,
-            disruptions: 0,
         };
         let mut events = Vec::new();
         for turn in 0..500 {
@@ -428,17 +418,11 @@ mod tests {
         assert!(matches!(events.as_slice(), [Event::Counter { mhz }] if (mhz - HZ / 1e6).abs() < 0.01));
         let mut record = boottime_record(40.0);
         let resumed = Pair { boottime: MonoTime::from_ns(40_000_000_000), ..exact(5.0) };
-        assert!(matches!(anchor.follow_pair(resumed, &mut record), Some(Event::Boottime(_))));
-        assert_eq!((record.anchor_clock, anchor.disruptions), (AnchorClock::Boottime, 1));
+        let left = anchor.follow_pair(resumed, &mut record);
+        assert!(matches!(left, Some(Event::Boottime { was_in_use: true, .. })), "{left:?}");
+        assert_eq!(record.anchor_clock, AnchorClock::Boottime);
         assert_eq!(anchor.not_before, resumed.boottime + PENANCE);
-        // Poisoned, for new readers and for old ones, until the next page.
-        assert!(record.flags.has(Flags::DISRUPTED) && !record.flags.has(Flags::VALID));
-        assert_eq!(record.offset_uncertainty, 1e9);
-        assert_eq!(record.status(Span::ZERO), chronotick_core::page::Status::Disrupted);
-        let mut next = boottime_record(40.01);
-        anchor.apply(&mut next);
-        assert!(next.flags.has(Flags::VALID) && !next.flags.has(Flags::DISRUPTED));
-        assert_eq!(next.flags.disruption_count(), 1);
+        assert!(!anchor.disrupted(resumed.boottime), "it is not in use any more");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The command line.
 
 use crate::anchor::Choice;
-use crate::log::Level;
+use crate::create_page::parse_mode;
+use crate::log::{Format, Level};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -21,6 +22,14 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Show the running daemon's state; exit code 1 when there is none.
     Status(StatusArgs),
+    /// Show the time sources, one a line, as `chronyc sources` does.
+    Sources(StatusArgs),
+    /// Show how corrected time follows its sources, as `chronyc tracking` does.
+    Tracking(StatusArgs),
+    /// Make the page for a daemon that runs as another user; the systemd unit calls this as root.
+    CreatePage(CreatePageArgs),
+    /// Check a configuration file, and say what is wrong with it.
+    CheckConfig(CheckConfigArgs),
     /// Replay a recorded trace and score the discipline beside simple baselines.
     Eval(crate::eval::EvalArgs),
 }
@@ -52,12 +61,22 @@ pub(crate) struct RunArgs {
     /// The clock that readers measure elapsed time with [default: auto].
     #[arg(long, value_enum, value_name = "CLOCK")]
     pub(crate) anchor: Option<Choice>,
+    /// Where the state is kept for the next start, or `none` [default: a file in $STATE_DIRECTORY, $XDG_STATE_HOME/chronotick
+    /// or ~/.local/state/chronotick].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state_file: Option<String>,
+    /// Serve /metrics, /status and /healthz over HTTP at this address and port, or `none` [default: none].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<String>,
+    /// How messages are written [default: journal-prefix under systemd, else text].
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) log_format: Option<Format>,
     /// How much to say on standard error [default: info].
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub(crate) log_level: Option<Level>,
 }
 
-/// Arguments of `status`.
+/// Arguments of `status`, `sources` and `tracking`.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
     /// Print JSON.
@@ -66,4 +85,23 @@ pub(crate) struct StatusArgs {
     /// Name or absolute path of the clock page [default: $CHRONOTICK_SHM, else chronotick_shm].
     #[arg(long, value_name = "NAME")]
     pub(crate) shm: Option<String>,
+}
+
+/// Arguments of `create-page`.
+#[derive(Args, Debug)]
+pub(crate) struct CreatePageArgs {
+    /// Name or absolute path of the clock page [default: $CHRONOTICK_SHM, else chronotick_shm].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) shm: Option<String>,
+    /// Mode in octal: 0664 lets the group of the page write it.
+    #[arg(long, value_name = "MODE", default_value = "0644", value_parser = parse_mode)]
+    pub(crate) mode: u32,
+}
+
+/// Arguments of `check-config`.
+#[derive(Args, Debug)]
+pub(crate) struct CheckConfigArgs {
+    /// The file.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }

@@ -2,10 +2,11 @@
 
 use crate::anchor::{self, Choice};
 use crate::cli::RunArgs;
-use crate::log::Level;
+use crate::log::{Format, Level};
 use crate::sources::local::chrony::ChronyAddress;
 use crate::sources::local::phc::PhcSettings;
 use crate::sources::ntp::address::ServerName;
+use crate::state_file;
 use chronotick_core::Span;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -51,6 +52,9 @@ struct File {
     holdover_s: Option<u32>,
     validity_s: Option<u32>,
     anchor: Option<Choice>,
+    state_file: Option<String>,
+    metrics: Option<String>,
+    log_format: Option<Format>,
 }
 
 /// `chrony = true`, or where it is.
@@ -98,6 +102,12 @@ pub(crate) struct Settings {
     pub(crate) validity: Span,
     /// The clock that readers measure elapsed time with.
     pub(crate) anchor: Choice,
+    /// Where the state is kept for the next daemon, if anywhere.
+    pub(crate) state_file: Option<PathBuf>,
+    /// Where metrics are served, if anywhere.
+    pub(crate) metrics: Option<SocketAddr>,
+    /// How messages are written.
+    pub(crate) log_format: Format,
 }
 
 impl Settings {
@@ -192,6 +202,18 @@ impl Settings {
                 "`anchor` cannot be the counter here: {why}; leave it at auto, or say boottime"
             ));
         }
+        let state_file = match args.state_file.as_deref().or(file.state_file.as_deref()) {
+            Some("none") => None,
+            Some("") => return Err("`state_file` is empty: name a file, or say none".to_owned()),
+            Some(path) => Some(PathBuf::from(path)),
+            None => state_file::default_path(&page, |name| std::env::var(name).ok()),
+        };
+        let metrics = match args.metrics.as_deref().or(file.metrics.as_deref()) {
+            None | Some("none") => None,
+            Some(text) => Some(text.parse().map_err(|_| {
+                format!("`metrics` is {text:?}: give an address with a port, as 127.0.0.1:9473 or [::1]:9473")
+            })?),
+        };
         let burst = within("burst_interval_ms", file.burst_interval_ms, 500, 50, 2000)?;
         Ok(Self {
             servers,
@@ -210,6 +232,9 @@ impl Settings {
             burst_interval: Span::from_ms(i64::from(burst)),
             holdover: seconds("holdover_s", file.holdover_s, 3600, 1, 604_800)?,
             anchor,
+            state_file,
+            metrics,
+            log_format: args.log_format.or(file.log_format).unwrap_or_else(Format::fitting),
             validity: seconds("validity_s", file.validity_s, 10, 2, 3600)?,
         })
     }
@@ -232,6 +257,20 @@ fn named(
     Ok(names)
 }
 
+/// The verb `check-config`: says what the daemon would run with. The error is for the user.
+pub(crate) fn check(file: &Path) -> Result<(), String> {
+    let settings = Settings::load(&RunArgs { config: Some(file.to_owned()), ..RunArgs::default() })?;
+    settings.open_sources()?;
+    println!(
+        "{} is fine: {} at {} Hz from {}",
+        file.display(),
+        settings.page.display(),
+        settings.rate_hz,
+        settings.described_sources()
+    );
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,6 +278,23 @@ mod tests {
     fn load(text: &str) -> Result<Settings, String> {
         let args = RunArgs { shm: Some("unit_test".into()), ..RunArgs::default() };
         Settings::merge(Settings::parse_file(Path::new("c.toml"), text)?, &args)
+    }
+
+    #[test]
+    fn the_sample_configurations_are_read() {
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config");
+        let mut count = 0;
+        for entry in std::fs::read_dir(samples).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "toml") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                if let Err(e) = load(&text) {
+                    panic!("{}: {e}", path.display());
+                }
+                count += 1;
+            }
+        }
+        assert!(count >= 3, "{count}");
     }
 
     #[test]
@@ -252,7 +308,8 @@ mod tests {
     fn every_key_is_read() {
         let s = load(
             "servers = ['a', '[::1]:9']\nrate_hz = 7\nlog_level = 'debug'\nmin_poll_s = 1\nmax_poll_s = 2\n\
-             burst_interval_ms = 250\nholdover_s = 60\nvalidity_s = 3\nanchor = 'boottime'",
+             burst_interval_ms = 250\nholdover_s = 60\nvalidity_s = 3\nanchor = 'boottime'\n\
+             state_file = '/s/t'\nmetrics = '127.0.0.1:9473'\nlog_format = 'journal-prefix'",
         )
         .unwrap();
         assert_eq!(s.servers.iter().map(ServerName::to_string).collect::<Vec<_>>(), ["a", "[::1]:9"]);
@@ -260,6 +317,9 @@ mod tests {
         assert_eq!((s.min_poll, s.max_poll), (Span::from_secs(1), Span::from_secs(2)));
         assert_eq!((s.holdover, s.validity), (Span::from_secs(60), Span::from_secs(3)));
         assert_eq!((s.burst_interval, s.anchor), (Span::from_ms(250), Choice::Boottime));
+        assert_eq!(s.state_file, Some("/s/t".into()));
+        assert_eq!((s.metrics, s.log_format), ("127.0.0.1:9473".parse().ok(), Format::JournalPrefix));
+        assert_eq!(load("state_file = 'none'").unwrap().state_file, None);
     }
 
     #[test]
@@ -315,6 +375,9 @@ mod tests {
         check("phc = '/dev/ptp0'", &["`phc_error_bound_us`"]);
         check("chrony = 'somewhere'", &["`chrony`", "IP:PORT"]);
         check("serve = '123'", &["`serve`", "0.0.0.0:123"]);
+        check("metrics = 'localhost'", &["`metrics` is \"localhost\"", "127.0.0.1:9473"]);
+        check("log_format = 'xml'", &["xml", "`journal-prefix`"]);
+        check("state_file = ''", &["`state_file` is empty", "none"]);
         check("rate_hz =", &["c.toml"]);
     }
 }

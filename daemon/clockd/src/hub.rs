@@ -1,20 +1,29 @@
 //! Takes the reports of all servers into the discipline, and tells people about it.
 
 use crate::config::Settings;
-use crate::log;
+use crate::disruption::Notices;
+use crate::estimate::Estimate;
+use crate::log::{self, Level};
+use crate::notify::Notifier;
 use crate::page_object::PageNames;
+use crate::saver::Saver;
+use crate::sources::plan::SourceSpec;
 use crate::sources::{Outcome, Report, SourceCounters};
-use crate::status_file::{ServerStatus, StatusFile};
+use crate::status_file::{Board, Happened, ServerStatus, StatusFile};
 use crate::stop::Stop;
+use crate::tracking::Tracker;
 use chronotick::os_clock::{boottime, realtime_boottime_pair};
 use chronotick_core::{MonoTime, Span, Timestamp};
-use chronotick_discipline::{Agreement, Discipline, State, Verdict};
+use chronotick_discipline::{Agreement, Correction, State, Verdict};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How often the status file is written at least.
 const STATUS_INTERVAL: Span = Span::from_secs(1);
+/// How often systemd is told the state at least.
+const NOTIFY_EVERY: Span = Span::from_secs(30);
 /// How soon the complaint that nobody answers comes again; it doubles each time.
 const FIRST_COMPLAINT: Span = Span::from_secs(30);
 /// The longest time between two complaints.
@@ -30,13 +39,17 @@ struct Server {
     poll_interval: Span,
     last_error: Option<String>,
     was_falseticker: bool,
+    /// It is part of this machine.
+    is_local: bool,
     is_authenticated: bool,
     counters: SourceCounters,
 }
 
 /// See the module.
 pub(crate) struct Hub {
-    discipline: Arc<Mutex<Discipline>>,
+    estimate: Arc<Mutex<Estimate>>,
+    notices: Arc<Notices>,
+    saver: Option<Arc<Saver>>,
     page: PathBuf,
     names: PageNames,
     rate_hz: u32,
@@ -47,20 +60,30 @@ pub(crate) struct Hub {
     answered_once: bool,
     complaint_due: MonoTime,
     complaint_interval: Span,
+    tracker: Tracker,
+    board: Arc<Board>,
+    notifier: Notifier,
+    notify_due: MonoTime,
     status_failed: bool,
     name_failed: bool,
 }
 
 impl Hub {
+    #[expect(clippy::too_many_arguments, reason = "the ends of everything that it connects")]
     /// For the servers of `settings`, in their order; `names` are those of the page.
     pub(crate) fn new(
         settings: &Settings,
         names: PageNames,
-        discipline: Arc<Mutex<Discipline>>,
+        estimate: Arc<Mutex<Estimate>>,
+        notices: Arc<Notices>,
+        saver: Option<Arc<Saver>>,
+        board: Arc<Board>,
+        notifier: Notifier,
         started: MonoTime,
     ) -> Self {
-        let server = |name: String| Server {
-            name,
+        let server = |spec: &SourceSpec| Server {
+            name: spec.to_string(),
+            is_local: spec.is_local(),
             resolved: None,
             asked: false,
             reach: 0,
@@ -72,29 +95,37 @@ impl Hub {
             counters: SourceCounters::default(),
         };
         Self {
-            discipline,
+            estimate,
+            notices,
+            saver,
             page: settings.page.clone(),
             names,
             rate_hz: settings.rate_hz,
             started,
-            servers: settings.sources().iter().map(|s| server(s.to_string())).collect(),
+            servers: settings.sources().iter().map(server).collect(),
             state: State::NoData,
             agreement: Agreement::NoSource,
             answered_once: false,
             complaint_due: started,
             complaint_interval: FIRST_COMPLAINT,
+            tracker: Tracker::default(),
+            board,
+            notifier,
+            notify_due: started + NOTIFY_EVERY,
             status_failed: false,
             name_failed: false,
         }
     }
 
-    fn discipline(&self) -> MutexGuard<'_, Discipline> {
-        self.discipline.lock().unwrap_or_else(PoisonError::into_inner)
+    fn estimate(&self) -> MutexGuard<'_, Estimate> {
+        self.estimate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Works until `stop`, then writes a last status file that says so.
     pub(crate) fn run(&mut self, reports: &Receiver<Report>, stop: &Stop) {
         let mut status_due = self.started;
+        let mut save_due = Saver::first_due(self.started);
+        self.notifier.ready(&self.summary(boottime()));
         while !stop.is_set() {
             let now = boottime();
             if now >= status_due {
@@ -102,8 +133,15 @@ impl Hub {
                 self.write_status(self.state_word());
                 status_due = now + STATUS_INTERVAL;
             }
+            if now >= save_due {
+                save_due = Saver::due_after(now);
+                if let Some(saver) = &self.saver {
+                    saver.save();
+                }
+            }
             // Short enough to notice the stop; reports end the wait at once.
             let wait = (status_due - now).min(Span::from_ms(100));
+            self.notifier.alive(now, self.notices.pages.load(Ordering::Relaxed));
             match reports.recv_timeout(wait.to_duration()) {
                 Ok(report) => self.take(report, stop),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -114,10 +152,17 @@ impl Hub {
                     }
                 }
             }
-            if self.note_changes(boottime()) {
-                status_due = boottime();
+            let now = boottime();
+            let is_changed = self.note_changes(now);
+            if is_changed {
+                status_due = now;
+            }
+            if is_changed || now >= self.notify_due {
+                self.notify_due = now + NOTIFY_EVERY;
+                self.notifier.status(&self.summary(now));
             }
         }
+        self.notifier.stopping();
         self.write_status("stopped");
     }
 
@@ -134,7 +179,7 @@ impl Hub {
                 self.answered_once = true;
                 if report.is_replaced {
                     // What was learned of the former server says nothing about this one.
-                    self.discipline.lock().unwrap_or_else(PoisonError::into_inner).forget(report.source);
+                    self.estimate.lock().unwrap_or_else(PoisonError::into_inner).forget(report.source);
                     log::info(format_args!(
                         "{}: another server answers now, {}",
                         server.name,
@@ -144,33 +189,54 @@ impl Hub {
                 server.reach |= 1;
                 server.last_error = None;
                 let name = server.name.clone();
-                let verdict = self.discipline().measure(boottime(), m);
-                log::debug(format_args!("{name}: delay {}: {verdict:?}", m.delay));
+                if self.notices.is_overtaken(m.at - m.round_trip) {
+                    log::debug(format_args!("{name}: measured while the clock was disrupted: not used"));
+                    return;
+                }
+                let now = boottime();
+                let (before, verdict, after) = {
+                    let mut estimate = self.estimate();
+                    let before = estimate.correction(now);
+                    (before, estimate.measure(now, m), estimate.correction(now))
+                };
+                self.tracker.note(now, before.as_ref(), after.as_ref());
+                log::event(
+                    Level::Debug,
+                    format_args!("{name}: delay {}: {verdict:?}", m.delay),
+                    &[
+                        ("event", "measurement".into()),
+                        ("source", name.as_str().into()),
+                        ("delay_seconds", m.delay.as_secs_f64().into()),
+                        ("verdict", format!("{verdict:?}").into()),
+                    ],
+                );
                 match verdict {
                     Verdict::Accepted | Verdict::Delayed | Verdict::Refused => {}
                     Verdict::Suspect => {
                         stop.call_for_burst(report.source);
-                        log::warn(format_args!(
-                            "{name}: its time jumped; it is not believed until it insists"
-                        ));
+                        source_event(
+                            Level::Warn,
+                            "source_jumped",
+                            &name,
+                            "its time jumped; it is not believed until it insists",
+                        );
                     }
-                    Verdict::Restarted => {
-                        log::warn(format_args!(
-                            "{name}: its time jumped and it insists: started anew with it"
-                        ));
-                    }
+                    Verdict::Restarted => source_event(
+                        Level::Warn,
+                        "source_restarted",
+                        &name,
+                        "its time jumped and it insists: started anew with it",
+                    ),
                 }
             }
             Outcome::Failure(text) => {
-                if server.last_error.is_none() && server.reach != 0 {
-                    log::warn(format_args!("{}: {text}", server.name));
-                } else {
-                    log::debug(format_args!("{}: {text}", server.name));
-                }
+                let is_news = server.last_error.is_none() && server.reach != 0;
+                let level = if is_news { Level::Warn } else { Level::Debug };
+                source_event(level, "source_failed", &server.name, &text);
                 server.last_error = Some(text);
             }
             Outcome::Stopped(text) => {
-                log::warn(format_args!("{}: {text}", server.name));
+                source_event(Level::Warn, "source_stopped", &server.name, &text);
                 server.stopped = true;
                 server.last_error = Some(text);
             }
@@ -180,7 +246,7 @@ impl Hub {
     /// Logs what changed; true when the status file should say so at once.
     fn note_changes(&mut self, now: MonoTime) -> bool {
         let (state, agreement, correction) = {
-            let d = self.discipline();
+            let d = self.estimate();
             (d.state(now), d.agreement(), d.correction(now))
         };
         let mut changed = false;
@@ -188,7 +254,16 @@ impl Hub {
             changed = true;
             let bound =
                 correction.map_or(String::new(), |c| format!(", bound {} us", c.max_error.as_ns() / 1000));
-            log::info(format_args!("{} -> {}{bound}", word(self.state), word(state)));
+            log::event(
+                Level::Info,
+                format_args!("{} -> {}{bound}", word(self.state), word(state)),
+                &[
+                    ("event", "state".into()),
+                    ("from", word(self.state).into()),
+                    ("to", word(state).into()),
+                    ("max_error_seconds", correction.map(|c| c.max_error.as_secs_f64()).into()),
+                ],
+            );
             self.state = state;
         }
         if agreement != self.agreement {
@@ -208,7 +283,7 @@ impl Hub {
             self.agreement = agreement;
         }
         for i in 0..self.servers.len() {
-            let is = self.discipline().report(i, now).is_some_and(|r| r.is_falseticker);
+            let is = self.estimate().report(i, now).is_some_and(|r| r.is_falseticker);
             let server = &mut self.servers[i];
             if is != server.was_falseticker {
                 changed = true;
@@ -217,12 +292,33 @@ impl Hub {
                 } else {
                     "agrees with the majority again"
                 };
-                log::warn(format_args!("{} {what}", server.name));
+                log::event(
+                    Level::Warn,
+                    format_args!("{} {what}", server.name),
+                    &[
+                        ("event", "falseticker".into()),
+                        ("source", server.name.as_str().into()),
+                        ("is_falseticker", is.into()),
+                    ],
+                );
                 server.was_falseticker = is;
             }
         }
         self.complain(now);
         changed
+    }
+
+    /// One line on how it is doing.
+    fn summary(&self, now: MonoTime) -> String {
+        let estimate = self.estimate();
+        let correction = estimate.correction(now);
+        let agreeing = (0..self.servers.len())
+            .filter(|&i| estimate.report(i, now).is_some_and(|r| r.is_survivor))
+            .count();
+        let state = word(correction.map_or(State::NoData, |c| c.state)).replace('_', " ");
+        let bound =
+            correction.map_or(String::new(), |c| format!(", bound {} us", c.max_error.as_ns() / 1000));
+        format!("{state}{bound}, {agreeing} of {} servers agree", self.servers.len())
     }
 
     fn complain(&mut self, now: MonoTime) {
@@ -261,16 +357,10 @@ impl Hub {
     }
 
     fn write_status(&mut self, state: &str) {
-        let (system, now, _) = realtime_boottime_pair();
-        let status = StatusFile {
-            pid: std::process::id(),
-            daemon_uptime_seconds: (now - self.started).as_secs_f64(),
-            rate_hz: self.rate_hz,
-            state: state.to_owned(),
-            agreement: agreement_word(self.agreement).to_owned(),
-            servers: (0..self.servers.len()).map(|i| self.server_status(i, system, now)).collect(),
-        };
-        match status.write(&self.page) {
+        let status = self.status(state);
+        let written = status.write(&self.page);
+        self.board.put(status);
+        match written {
             Ok(()) => self.status_failed = false,
             // Once: the page itself goes on, and a message a second helps nobody.
             Err(e) if !self.status_failed => {
@@ -281,19 +371,57 @@ impl Hub {
         }
     }
 
-    fn server_status(&self, i: usize, system: Timestamp, now: MonoTime) -> ServerStatus {
+    fn status(&self, state: &str) -> StatusFile {
+        let (system, now, _) = realtime_boottime_pair();
+        let correction = self.estimate().correction(now);
+        let servers: Vec<ServerStatus> = (0..self.servers.len())
+            .map(|i| self.server_status(i, system, now, correction.as_ref()))
+            .collect();
+        let reference = correction.and_then(|c| {
+            let name = self.servers.get(c.source)?.name.as_str();
+            Some((name, self.estimate().report(c.source, now)?.newest?))
+        });
+        let happened = |at: MonoTime, what: String| Happened { seconds_ago: (now - at).as_secs_f64(), what };
+        let noticed = self.notices.lock().clone();
+        StatusFile {
+            pid: std::process::id(),
+            daemon_uptime_seconds: (now - self.started).as_secs_f64(),
+            rate_hz: self.rate_hz,
+            state: state.to_owned(),
+            agreement: agreement_word(self.agreement).to_owned(),
+            servers,
+            tracking: self.tracker.report(correction.as_ref(), reference),
+            last_disruption: noticed.last_disruption.map(|(at, why)| happened(at, why)),
+            steps: noticed.steps,
+            last_step: noticed.last_step.map(|(at, by)| happened(at, format!("stepped by {by}"))),
+        }
+    }
+
+    fn server_status(
+        &self,
+        i: usize,
+        system: Timestamp,
+        now: MonoTime,
+        correction: Option<&Correction>,
+    ) -> ServerStatus {
         let server = &self.servers[i];
-        let report = self.discipline().report(i, now);
+        let report = self.estimate().report(i, now);
         let newest = report.and_then(|r| r.newest);
         let system_theta = Span::from_ns(system.as_ns().saturating_sub(now.as_ns()));
-        let state = match report {
-            _ if server.stopped => "stopped",
-            Some(r) if server.reach == 0 && r.newest.is_some() => "unreachable",
-            Some(r) if r.is_falseticker => "falseticker",
-            Some(r) if r.is_survivor => "selected",
-            Some(r) if r.newest.is_some() => "candidate",
-            _ => "no_answer",
+        let is_reference = correction.is_some_and(|c| c.source == i);
+        let (state, mark) = match report {
+            _ if server.stopped => ("stopped", "?"),
+            Some(r) if server.reach == 0 && r.newest.is_some() => ("unreachable", "?"),
+            Some(r) if r.is_falseticker => ("falseticker", "x"),
+            Some(r) if r.is_survivor => ("selected", if is_reference { "*" } else { "+" }),
+            Some(r) if r.newest.is_some() => ("candidate", "-"),
+            _ => ("no_answer", "?"),
         };
+        let residual = newest.zip(correction).map(|(m, c)| {
+            let age = c.at - m.at;
+            let drift = Span::from_secs_f64(age.as_secs_f64() * c.rate);
+            m.theta - (c.corrected - Timestamp::from_ns(c.at.as_ns()) - drift)
+        });
         ServerStatus {
             address: server.name.clone(),
             resolved: server.resolved.clone(),
@@ -306,10 +434,21 @@ impl Hub {
             poll_interval_seconds: server.poll_interval.as_secs_f64(),
             samples: report.map_or(0, |r| r.samples),
             last_error: server.last_error.clone(),
+            mode: if server.is_local { "refclock" } else { "server" }.to_owned(),
+            mark: mark.to_owned(),
+            last_sample_seconds_ago: newest.map(|m| (now - m.at).as_secs_f64()),
+            last_sample_offset_seconds: newest.map(|m| (m.theta - system_theta).as_secs_f64()),
+            last_sample_residual_seconds: residual.map(Span::as_secs_f64),
+            last_sample_error_seconds: newest.map(|m| m.root_distance_ns() / 1e9),
             authenticated: server.is_authenticated,
             counters: server.counters,
         }
     }
+}
+
+fn source_event(level: Level, event: &str, source: &str, what: &str) {
+    let fields = [("event", event.into()), ("source", source.into()), ("reason", what.into())];
+    log::event(level, format_args!("{source}: {what}"), &fields);
 }
 
 fn word(state: State) -> &'static str {

@@ -58,6 +58,8 @@ pub(crate) struct PageObject {
     pub(crate) cell: &'static PageCell,
     /// True when it was there before.
     pub(crate) reused: bool,
+    /// The disruption count of whoever wrote it before.
+    pub(crate) disruptions: u8,
     /// Its two names.
     pub(crate) names: PageNames,
 }
@@ -88,6 +90,11 @@ impl PageNames {
 
     /// Makes the second link anew, to what has the first name now.
     fn link_keep(&self) -> io::Result<()> {
+        let object = |path| std::fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino()));
+        // In a sticky directory only the owner could remove it.
+        if object(&self.keep).is_some_and(|keep| Some(keep) == object(&self.path)) {
+            return Ok(());
+        }
         match std::fs::remove_file(&self.keep) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
@@ -153,11 +160,17 @@ impl PageObject {
         let mut bytes = [0; PAGE_SIZE];
         file.read_exact_at(&mut bytes, 0).map_err(failed("read"))?;
         check_content(&bytes).map_err(foreign)?;
-        file.set_permissions(Permissions::from_mode(0o644)).map_err(failed("set the mode of"))?;
+        if meta.uid() == own {
+            file.set_permissions(Permissions::from_mode(0o644)).map_err(failed("set the mode of"))?;
+        } else if meta.mode() & 0o002 != 0 {
+            return Err(foreign("everybody may write it".to_owned()));
+        }
         let cell = map(&file).map_err(failed("map"))?;
         let names = PageNames::of(path);
         names.link_keep().map_err(failed("make a second link to"))?;
-        Ok(Some(Self { file, cell, reused: true, names }))
+        // The third byte of the flags; it is right in a torn page too, since every page of one writer has it.
+        let disruptions = if bytes[84..87] == *b"CT\x02" { bytes[74] } else { 0 };
+        Ok(Some(Self { file, cell, reused: true, disruptions, names }))
     }
 
     /// Makes the object under a name of its own, fills and locks it, and only then gives it its name: nobody ever sees
@@ -188,11 +201,18 @@ impl PageObject {
             Ok(cell) => {
                 let names = PageNames::of(path);
                 names.link_keep().map_err(failed("make a second link to"))?;
-                Ok(Some(Self { file, cell, reused: false, names }))
+                Ok(Some(Self { file, cell, reused: false, disruptions: 0, names }))
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
             Err(e) => Err(failed("create")(e)),
         }
+    }
+}
+
+impl PageObject {
+    /// Says who may read and write it.
+    pub(crate) fn set_mode(&self, mode: u32) -> io::Result<()> {
+        self.file.set_permissions(Permissions::from_mode(mode))
     }
 }
 

@@ -3,7 +3,7 @@
 use chronotick_core::page::{AnchorClock, Flags, Record, Source};
 use chronotick_core::time::NS_PER_SEC;
 use chronotick_core::{MonoTime, Span, Timestamp};
-use chronotick_discipline::{Correction, Leap, State};
+use chronotick_discipline::{Correction, Leap, Model, State};
 
 /// The offset uncertainty of a page that was withdrawn: the one signal an old reader sees.
 pub(crate) const WITHDRAWN_S: f64 = chronotick_core::page::layout::WITHDRAWN_UNCERTAINTY_S;
@@ -25,6 +25,17 @@ impl Moment {
         let back = Span::from_ns(self.system.as_ns().rem_euclid(NS_PER_SEC));
         Self { system: self.system - back, boottime: self.boottime - back }
     }
+
+    /// The last whole second of the system clock that was not after `limit`, of those before this moment.
+    pub(crate) fn whole_second_before(self, limit: MonoTime) -> Self {
+        let mut second = self.whole_second();
+        let ahead_ns = (second.boottime - limit).as_ns();
+        if ahead_ns > 0 {
+            let back = Span::from_secs(1 + (ahead_ns - 1) / NS_PER_SEC);
+            second = Self { system: second.system - back, boottime: second.boottime - back };
+        }
+        second
+    }
 }
 
 /// What the publisher knows besides the correction.
@@ -40,10 +51,14 @@ pub(crate) struct Counters {
     pub(crate) validity: Span,
 }
 
-/// The record for `correction`, which must be the one at `moment.whole_second()`; without one, a page that says that
+/// The record for `correction`, which must be the one at `anchor`, a whole second; without one, a page that says that
 /// nothing is known.
-pub(crate) fn record(moment: Moment, correction: Option<&Correction>, counters: &Counters) -> Record {
-    let anchor = moment.whole_second();
+pub(crate) fn record(
+    moment: Moment,
+    anchor: Moment,
+    correction: Option<&Correction>,
+    counters: &Counters,
+) -> Record {
     let valid_until = moment.system + counters.validity;
     let mut record = Record {
         corrected_timestamp: moment.system.as_secs_f64(),
@@ -69,7 +84,7 @@ pub(crate) fn record(moment: Moment, correction: Option<&Correction>, counters: 
         record.valid_until = valid_until.min(horizon).as_secs_f64();
         record.confidence = c.confidence;
         record.flags = flags(c);
-        record.source = Source::Ntp;
+        record.source = source_of(c.model);
         record.measurement_count = c.measurement_count;
         record.last_ntp_sync = c.last_sync.as_secs_f64();
         record.max_error = Record::max_error_from_f64(c.max_error.as_secs_f64() + ROUNDING_S);
@@ -84,6 +99,23 @@ pub(crate) fn withdrawn(mut record: Record) -> Record {
     record
 }
 
+/// The same page, withdrawn because the clock was disrupted.
+pub(crate) fn disrupted(record: Record) -> Record {
+    let mut record = withdrawn(record);
+    record.flags.0 |= Flags::DISRUPTED;
+    record
+}
+
+/// The model as the page has it.
+pub(crate) fn source_of(model: Model) -> Source {
+    match model {
+        Model::Ntp => Source::Ntp,
+        Model::CpuModel => Source::CpuModel,
+        Model::GpuModel => Source::GpuModel,
+        Model::Fusion => Source::Fusion,
+    }
+}
+
 fn flags(c: &Correction) -> Flags {
     let mut bits = Flags::VALID | Flags::NTP_READY;
     if c.is_warm {
@@ -91,6 +123,12 @@ fn flags(c: &Correction) -> Flags {
     }
     if c.state == State::Holdover {
         bits |= Flags::HOLDOVER;
+    }
+    if c.models_ready {
+        bits |= Flags::MODELS_READY;
+    }
+    if c.authenticated {
+        bits |= Flags::AUTHENTICATED;
     }
     bits |= match c.leap {
         Leap::None => 0,
@@ -132,7 +170,7 @@ mod tests {
             leap: Leap::None,
             state: State::Synchronized,
             is_warm: true,
-            model: chronotick_discipline::Model::Ntp,
+            model: Model::Ntp,
             models_ready: false,
             authenticated: false,
         }
@@ -140,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_reader_gets_the_correction_back() {
-        let mut r = record(MOMENT, Some(&correction()), &COUNTERS);
+        let mut r = record(MOMENT, MOMENT.whole_second(), Some(&correction()), &COUNTERS);
         r.sequence = 2;
         assert_eq!((r.prediction_time, r.anchor), (1_790_000_000.0, 50_000_000_000));
         assert_eq!((r.total_corrections, r.measurement_count, r.daemon_uptime), (3, 12, 9.0));
@@ -160,7 +198,7 @@ mod tests {
         let check = |change: fn(&mut Correction), status: Status, set: u32, clear: u32| {
             let mut c = correction();
             change(&mut c);
-            let mut r = record(MOMENT, Some(&c), &COUNTERS);
+            let mut r = record(MOMENT, MOMENT.whole_second(), Some(&c), &COUNTERS);
             r.sequence = 2;
             assert_eq!(r.read_at(Span::ZERO).status, status, "{c:?}");
             assert!(r.flags.has(set), "{c:?}");
@@ -170,6 +208,8 @@ mod tests {
         check(|_| {}, Status::Synchronized, valid | warm, hold | Flags::DISRUPTED | Flags::LEAP_INSERT);
         check(|c| c.is_warm = false, Status::WarmingUp, valid, warm | hold);
         check(|c| c.state = State::Holdover, Status::Holdover, valid | warm | hold, 0);
+        check(|c| c.models_ready = true, Status::Synchronized, Flags::MODELS_READY, Flags::AUTHENTICATED);
+        check(|c| c.authenticated = true, Status::Synchronized, Flags::AUTHENTICATED, Flags::MODELS_READY);
         check(|c| c.leap = Leap::Insert, Status::Synchronized, Flags::LEAP_INSERT, Flags::LEAP_DELETE);
         check(|c| c.leap = Leap::Delete, Status::Synchronized, Flags::LEAP_DELETE, Flags::LEAP_INSERT);
     }
@@ -177,12 +217,15 @@ mod tests {
     #[test]
     fn validity_ends_at_the_horizon() {
         let near = Correction { valid_until: MOMENT.boottime + Span::from_secs(2), ..correction() };
-        assert_eq!(record(MOMENT, Some(&near), &COUNTERS).valid_until, 1_790_000_002.25);
+        assert_eq!(
+            record(MOMENT, MOMENT.whole_second(), Some(&near), &COUNTERS).valid_until,
+            1_790_000_002.25
+        );
     }
 
     #[test]
     fn without_a_correction_the_page_is_whole_and_says_so() {
-        let mut r = record(MOMENT, None, &COUNTERS);
+        let mut r = record(MOMENT, MOMENT.whole_second(), None, &COUNTERS);
         r.sequence = 2;
         assert_eq!(r.read_at(Span::ZERO).status, Status::NoData);
         assert_eq!((r.flags.0, r.offset_uncertainty), (0, WITHDRAWN_S));
@@ -190,8 +233,25 @@ mod tests {
     }
 
     #[test]
+    fn the_whole_second_before_a_step_is_found() {
+        let check = |limit_ns: i64, back_s: i64| {
+            let limit = MOMENT.boottime - Span::from_ns(limit_ns);
+            let anchor = MOMENT.whole_second_before(limit);
+            assert_eq!(anchor.system, MOMENT.whole_second().system - Span::from_secs(back_s), "{limit_ns}");
+            assert_eq!(MOMENT.system - anchor.system, MOMENT.boottime - anchor.boottime);
+            assert!(anchor.boottime <= limit, "{limit_ns}");
+        };
+        check(0, 0);
+        check(249_999_999, 0);
+        check(250_000_000, 0);
+        check(250_000_001, 1);
+        check(999_000_000, 1);
+        check(1_250_000_001, 2);
+    }
+
+    #[test]
     fn a_withdrawn_page_is_expired_for_all() {
-        let mut r = withdrawn(record(MOMENT, Some(&correction()), &COUNTERS));
+        let mut r = withdrawn(record(MOMENT, MOMENT.whole_second(), Some(&correction()), &COUNTERS));
         r.sequence = 2;
         assert_eq!(r.read_at(Span::ZERO).status, Status::Expired);
         assert_eq!(r.offset_uncertainty, WITHDRAWN_S);

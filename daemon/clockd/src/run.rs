@@ -2,16 +2,21 @@
 
 use crate::cli::RunArgs;
 use crate::config::Settings;
+use crate::disruption::{Monitor, Notices};
+use crate::endpoint;
+use crate::estimate::Estimate;
 use crate::hub::Hub;
 use crate::log;
+use crate::notify::Notifier;
 use crate::page_object::{PageNames, PageObject, PageObjectError};
-use crate::publisher::{self, Publisher, first_record};
+use crate::publisher::{self, Publisher, Start, first_record};
+use crate::saver::Saver;
 use crate::serve::{self, Server};
 use crate::sources::Source;
 use crate::sources::driver::{Driver, ReferenceIds};
 use crate::sources::pace::Pace;
-use crate::sources::plan::SourceSpec;
-use crate::status_file::StatusFile;
+use crate::state_file::{self, Saved};
+use crate::status_file::{Board, StatusFile};
 use crate::stop::Stop;
 use chronotick::os_clock::boottime;
 use chronotick_core::MonoTime;
@@ -20,7 +25,7 @@ use chronotick_discipline::{Config, Discipline};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use std::io::{self, Write};
-use std::net::UdpSocket;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -29,16 +34,42 @@ use std::thread::{self, JoinHandle};
 /// Runs until a signal; the error is for the user.
 pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     let settings = Settings::load(args)?;
-    log::set_level(settings.log_level);
+    log::set(settings.log_level, settings.log_format);
     let sources = settings.open_sources()?;
     let serving = settings.serve.map(serve::bind).transpose()?;
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("cannot take signals: {e}"))?;
     let started = boottime();
+    let servers: Vec<String> = settings.sources().iter().map(ToString::to_string).collect();
+    let metrics = settings.metrics.map(listen).transpose()?;
+    let (boot_id, saved) = read_state(&settings);
     let page = PageObject::open(&settings.page, &first_record(settings.validity)).map_err(|e| match e {
         PageObjectError::Locked => already_running(&settings),
         other => other.to_string(),
     })?;
-    let (mut publisher, repair) = Publisher::new(page.cell, started, settings.validity, settings.anchor);
+    let config = Config { horizon: settings.holdover, ..Config::default() };
+    let discipline = Discipline::new(config, sources.len());
+    let restored = saved.as_ref().and_then(|s| s.restored(&servers, settings.holdover, started));
+    let is_restored = restored.is_some();
+    let estimate = Arc::new(Mutex::new(Estimate::new(discipline, restored)));
+    let notices = Arc::new(Notices::default());
+    let disruptions =
+        if page.reused { page.disruptions } else { saved.as_ref().map_or(0, |s| s.disruptions) };
+    let stop = Arc::new(Stop::default());
+    let start = Start {
+        started,
+        validity: settings.validity,
+        anchor: settings.anchor,
+        monitor: Monitor::new(disruptions, saved.map(|s| s.clocks)),
+        notices: notices.clone(),
+        // A burst now brings the correction back sooner than the next poll.
+        on_disruption: Box::new({
+            let stop = stop.clone();
+            move || stop.call_all_for_burst()
+        }),
+    };
+    let (mut publisher, repair) = Publisher::new(page.cell, start);
+    // Before anything that may be slow: the page was withdrawn, or is running out, since the last daemon ended.
+    publisher.publish(&estimate);
     if let Repair::TornWrite { sequence } = repair {
         log::warn(format_args!(
             "the last daemon died while it wrote the page (sequence {sequence}): the page is repaired"
@@ -46,17 +77,35 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     } else if page.reused {
         log::info(format_args!("took over the page of an earlier daemon"));
     }
-    let config = Config { horizon: settings.holdover, ..Config::default() };
-    let discipline = Arc::new(Mutex::new(Discipline::new(config, sources.len())));
-    publisher.publish(&discipline);
+    if is_restored && !publisher.monitor().is_disrupted() {
+        log::info(format_args!(
+            "going on with the correction of the last daemon until the servers have answered"
+        ));
+    }
     let publisher = Arc::new(Mutex::new(publisher));
-    let stop = Arc::new(Stop::default());
+    let saver = settings.state_file.clone().zip(boot_id).map(|(path, boot_id)| {
+        let (publisher, estimate) = (publisher.clone(), estimate.clone());
+        Arc::new(Saver { path, boot_id, servers, publisher, estimate, has_failed: AtomicBool::new(false) })
+    });
+    let page_stop = Arc::new(Stop::default());
     let fault =
         Arc::new(Fault { happened: AtomicBool::new(false), stop: stop.clone(), wake: signals.handle() });
-    let shared =
-        Shared { settings: &settings, names: page.names.clone(), discipline, publisher, stop, fault };
+    let names = page.names.clone();
+    let board = Arc::new(Board::default());
+    let shared = Shared {
+        settings: &settings,
+        names,
+        estimate,
+        publisher,
+        notices,
+        saver,
+        board,
+        stop,
+        page_stop,
+        fault,
+    };
 
-    let (threads, failed) = shared.start(started, sources, serving);
+    let (threads, failed) = shared.start(started, sources, Sockets { metrics, serving });
     if let Some(e) = failed {
         shared.fault.happened.store(true, Ordering::SeqCst);
         log::error(format_args!("cannot start a thread: {e}"));
@@ -67,16 +116,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
             log::info(format_args!("signal {signal}: withdrawing the page and ending"));
         }
     }
-    shared.stop.set();
-    let mut threads = threads.into_iter();
-    // The publisher is the first: once it has ended, nobody overwrites the withdrawal.
-    let publisher_thread = threads.next();
-    let _ = publisher_thread.map(JoinHandle::join);
-    shared.publisher.lock().unwrap_or_else(PoisonError::into_inner).withdraw();
-    for thread in threads {
-        // A panic was caught and noted in the thread itself.
-        let _ = thread.join();
-    }
+    shared.end(threads);
     if shared.fault.happened.load(Ordering::SeqCst) {
         return Err(
             "a thread of the daemon failed (see the message above): the page is withdrawn; start it again, \
@@ -87,13 +127,47 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     Ok(())
 }
 
+fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).map_err(|e| {
+        format!("cannot serve metrics at {address}: {e}; choose another address with --metrics, or none")
+    })
+}
+
+/// What the last daemon left; what cannot be used is said and left alone.
+fn read_state(settings: &Settings) -> (Option<String>, Option<Saved>) {
+    let Some(path) = &settings.state_file else { return (None, None) };
+    let boot_id = match state_file::boot_id() {
+        Ok(boot_id) => boot_id,
+        Err(e) => {
+            log::warn(format_args!("no state is kept: cannot read the boot id: {e}"));
+            return (None, None);
+        }
+    };
+    let saved = Saved::read(path, &boot_id).unwrap_or_else(|why| {
+        log::warn(format_args!("{why}"));
+        None
+    });
+    (Some(boot_id), saved)
+}
+
+/// Where the daemon listens.
+struct Sockets {
+    metrics: Option<TcpListener>,
+    serving: Option<UdpSocket>,
+}
+
 /// What the threads share.
 struct Shared<'a> {
     settings: &'a Settings,
     names: PageNames,
-    discipline: Arc<Mutex<Discipline>>,
+    estimate: Arc<Mutex<Estimate>>,
     publisher: Arc<Mutex<Publisher>>,
+    notices: Arc<Notices>,
+    saver: Option<Arc<Saver>>,
+    board: Arc<Board>,
     stop: Arc<Stop>,
+    /// The publisher's own: it goes on until everything else is done.
+    page_stop: Arc<Stop>,
     fault: Arc<Fault>,
 }
 
@@ -104,10 +178,10 @@ impl Shared<'_> {
         &self,
         started: MonoTime,
         sources: Vec<Box<dyn Source>>,
-        serving: Option<UdpSocket>,
+        sockets: Sockets,
     ) -> (Vec<JoinHandle<()>>, Option<io::Error>) {
         let mut threads = Vec::new();
-        let failed = self.start_all(started, sources, serving, &mut threads).err();
+        let failed = self.start_all(started, sources, sockets, &mut threads).err();
         (threads, failed)
     }
 
@@ -115,21 +189,34 @@ impl Shared<'_> {
         &self,
         started: MonoTime,
         sources: Vec<Box<dyn Source>>,
-        serving: Option<UdpSocket>,
+        sockets: Sockets,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> io::Result<()> {
         let (sender, reports) = mpsc::channel();
-        let (publisher, discipline, stop) =
-            (self.publisher.clone(), self.discipline.clone(), self.stop.clone());
+        let (publisher, estimate, stop) =
+            (self.publisher.clone(), self.estimate.clone(), self.page_stop.clone());
         let rate_hz = self.settings.rate_hz;
-        threads
-            .push(self.spawn("publisher", move || publisher::run(&publisher, &discipline, rate_hz, &stop))?);
-        let mut hub = Hub::new(self.settings, self.names.clone(), self.discipline.clone(), started);
+        threads.push(self.spawn("publisher", move || publisher::run(&publisher, &estimate, rate_hz, &stop))?);
+        let mut hub = Hub::new(
+            self.settings,
+            self.names.clone(),
+            self.estimate.clone(),
+            self.notices.clone(),
+            self.saver.clone(),
+            self.board.clone(),
+            notifier(),
+            started,
+        );
         let stop = self.stop.clone();
         threads.push(self.spawn("discipline", move || hub.run(&reports, &stop))?);
+        if let Some(listener) = sockets.metrics {
+            let (page, board) = (self.settings.page.clone(), self.board.clone());
+            // Not waited for: it ends with the process.
+            self.spawn("metrics", move || endpoint::run(&listener, &page, &board))?;
+        }
         let reference_ids: ReferenceIds = Arc::new(Mutex::new(vec![[0; 4]; sources.len()]));
-        if let Some(socket) = serving {
-            let server = Server::new(socket, self.discipline.clone(), reference_ids.clone());
+        if let Some(socket) = sockets.serving {
+            let server = Server::new(socket, self.estimate.clone(), reference_ids.clone());
             let stop = self.stop.clone();
             threads.push(self.spawn("serve", move || server.run(&stop))?);
         }
@@ -152,23 +239,43 @@ impl Shared<'_> {
         Ok(())
     }
 
+    /// Ends all threads. Readers have a page until the very end, so that a restart is a short gap for them.
+    fn end(&self, threads: Vec<JoinHandle<()>>) {
+        self.stop.set();
+        let mut threads = threads.into_iter();
+        let publisher_thread = threads.next();
+        for thread in threads {
+            // A panic was caught and noted in the thread itself.
+            let _ = thread.join();
+        }
+        if let Some(saver) = &self.saver {
+            saver.save();
+        }
+        // Once the publisher has ended, nobody overwrites the withdrawal.
+        self.page_stop.set();
+        let _ = publisher_thread.map(JoinHandle::join);
+        self.publisher.lock().unwrap_or_else(PoisonError::into_inner).withdraw();
+    }
+
     fn spawn(&self, name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
         let fault = self.fault.clone();
         thread::Builder::new().name(name.to_owned()).spawn(move || fault.watch(name, work))
     }
 }
 
+fn notifier() -> Notifier {
+    Notifier::new(|name| std::env::var_os(name)).unwrap_or_else(|e| {
+        log::warn(format_args!("systemd is told nothing: NOTIFY_SOCKET: {e}"));
+        Notifier::default()
+    })
+}
+
 fn announce(settings: &Settings) {
-    let named = settings.servers.iter().map(ToString::to_string);
-    let nts = settings.nts_servers.iter().map(|name| format!("nts {name}"));
-    let pools = settings.pools.iter().map(|name| format!("pool {name}"));
-    let local = settings.sources().into_iter().filter(SourceSpec::is_local).map(|s| s.to_string());
-    let servers: Vec<String> = named.chain(nts).chain(pools).chain(local).collect();
     let line = format!(
         "chronotick-daemon publishing to {} at {} Hz (servers: {})\n",
         settings.page.display(),
         settings.rate_hz,
-        servers.join(", ")
+        settings.described_sources()
     );
     // A closed standard output must not end the clock.
     let mut out = std::io::stdout().lock();

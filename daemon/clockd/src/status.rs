@@ -2,61 +2,99 @@
 
 use crate::cli::StatusArgs;
 use crate::page_object::is_locked;
-use crate::status_file::{ServerStatus, StatusFile};
+use crate::status_file::{Happened, ServerStatus, StatusFile};
+use crate::tracking::Tracking;
 use chronotick::{Client, Reading, Status};
-use chronotick_core::page::{AnchorClock, Record};
+use chronotick_core::page::{AnchorClock, Flags, Record};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// The whole answer, as it is printed with `--json`.
+/// The whole answer, as it is printed with `--json`. Names are only ever added.
 #[derive(Serialize, Debug)]
-struct Answer {
-    status: &'static str,
-    running: bool,
+pub(crate) struct Answer {
+    pub(crate) status: &'static str,
+    pub(crate) running: bool,
     pid: Option<u32>,
     page: String,
+    /// What the correction was computed from; `model` is the same under the name it has in `tracking`.
     source: &'static str,
+    pub(crate) model: &'static str,
     /// Corrected minus system time; null without a correction.
-    offset_seconds: Option<f64>,
+    pub(crate) offset_seconds: Option<f64>,
     /// Null where there is no bound.
-    max_error_seconds: Option<f64>,
-    sigma_seconds: Option<f64>,
-    rate_ppm: Option<f64>,
-    rate_sigma_ppm: Option<f64>,
-    confidence: f32,
+    pub(crate) max_error_seconds: Option<f64>,
+    pub(crate) sigma_seconds: Option<f64>,
+    pub(crate) rate_ppm: Option<f64>,
+    pub(crate) rate_sigma_ppm: Option<f64>,
+    pub(crate) confidence: f32,
     /// The clock that readers measure elapsed time with.
-    anchor: &'static str,
-    measurement_count: u32,
-    last_sync_unix_seconds: Option<f64>,
-    daemon_uptime_seconds: f64,
-    pages_published: u32,
-    average_latency_ms: f32,
-    publish_rate_hz: Option<u32>,
+    pub(crate) anchor: &'static str,
+    pub(crate) measurement_count: u32,
+    pub(crate) last_sync_unix_seconds: Option<f64>,
+    pub(crate) daemon_uptime_seconds: f64,
+    pub(crate) pages_published: u32,
+    pub(crate) average_latency_ms: f32,
+    pub(crate) publish_rate_hz: Option<u32>,
     agreement: Option<String>,
-    servers: Vec<ServerStatus>,
+    pub(crate) servers: Vec<ServerStatus>,
+    pub(crate) valid: bool,
+    pub(crate) ntp_ready: bool,
+    pub(crate) models_ready: bool,
+    pub(crate) warmup_complete: bool,
+    pub(crate) holdover: bool,
+    pub(crate) disrupted: bool,
+    /// The system clock was stepped within the last second.
+    pub(crate) stepped: bool,
+    pub(crate) authenticated: bool,
+    smeared: bool,
+    /// Null where it is unknown.
+    tai_offset_seconds: Option<i8>,
+    /// Wraps at 256.
+    pub(crate) disruption_count: u8,
+    last_disruption: Option<Happened>,
+    pub(crate) step_count: Option<u32>,
+    last_step: Option<Happened>,
+    pub(crate) tracking: Option<Tracking>,
 }
 
 /// Prints the status; true when a daemon runs. The error is for the user.
 pub(crate) fn status(args: &StatusArgs) -> Result<bool, String> {
-    let client = Client::attach_named(args.shm.as_deref()).map_err(|e| e.to_string())?;
-    let record = client.snapshot().map_err(|e| e.to_string())?;
-    let reading = client.now().map_err(|e| e.to_string())?;
-    let path = client.path();
-    let running = is_locked(path);
-    let answer = Answer::new(path, &record, &reading, StatusFile::read(path).ok(), running);
+    let answer = ask(args.shm.as_deref())?;
     let text = if args.json {
         serde_json::to_string_pretty(&answer).map_err(|e| e.to_string())?
     } else {
         answer.table().trim_end().to_owned()
     };
     println!("{text}");
-    Ok(running)
+    Ok(answer.running)
+}
+
+/// The page with this name and what its daemon says of itself. The error is for the user.
+pub(crate) fn ask(shm: Option<&str>) -> Result<Answer, String> {
+    let client = Client::attach_named(shm).map_err(|e| e.to_string())?;
+    let (path, running) = (client.path(), is_locked(client.path()));
+    look(&client, StatusFile::read(path).ok(), running)
+}
+
+/// The same for a page that is attached already.
+pub(crate) fn look(client: &Client, file: Option<StatusFile>, running: bool) -> Result<Answer, String> {
+    let record = client.snapshot().map_err(|e| e.to_string())?;
+    let reading = client.now().map_err(|e| e.to_string())?;
+    Ok(Answer::new(client.path(), &record, &reading, file, running))
 }
 
 impl Answer {
-    fn new(path: &Path, record: &Record, reading: &Reading, file: Option<StatusFile>, running: bool) -> Self {
+    /// From the page, a reading of it, and the status file if there is one.
+    pub(crate) fn new(
+        path: &Path,
+        record: &Record,
+        reading: &Reading,
+        file: Option<StatusFile>,
+        running: bool,
+    ) -> Self {
         let has_correction = reading.status != Status::NoData;
+        let flag = |bits: u32| record.flags.has(bits);
         let given = |value: f64| has_correction.then_some(value);
         let bound = (!reading.bound.is_unbounded()).then(|| reading.max_error().as_secs_f64());
         Self {
@@ -70,6 +108,7 @@ impl Answer {
             pid: file.as_ref().filter(|_| running).map(|f| f.pid),
             page: path.display().to_string(),
             source: record.source.as_str(),
+            model: record.source.as_str(),
             offset_seconds: given((reading.corrected - chronotick::os_clock::realtime()).as_secs_f64()),
             max_error_seconds: bound,
             sigma_seconds: given(reading.sigma().as_secs_f64()),
@@ -89,6 +128,21 @@ impl Answer {
             average_latency_ms: record.average_latency_ms,
             publish_rate_hz: file.as_ref().map(|f| f.rate_hz),
             agreement: file.as_ref().map(|f| f.agreement.clone()),
+            valid: flag(Flags::VALID),
+            ntp_ready: flag(Flags::NTP_READY),
+            models_ready: flag(Flags::MODELS_READY),
+            warmup_complete: flag(Flags::WARMUP_COMPLETE),
+            holdover: flag(Flags::HOLDOVER),
+            disrupted: flag(Flags::DISRUPTED),
+            stepped: flag(Flags::STEPPED),
+            authenticated: flag(Flags::AUTHENTICATED),
+            smeared: flag(Flags::SMEARED),
+            tai_offset_seconds: Some(record.flags.tai_offset_s()).filter(|&s| s != 0),
+            disruption_count: record.flags.disruption_count(),
+            last_disruption: file.as_ref().and_then(|f| f.last_disruption.clone()),
+            step_count: file.as_ref().map(|f| f.steps),
+            last_step: file.as_ref().and_then(|f| f.last_step.clone()),
+            tracking: file.as_ref().map(|f| f.tracking.clone()),
             servers: file.map(|f| f.servers).unwrap_or_default(),
         }
     }
@@ -121,6 +175,14 @@ impl Answer {
         );
         line("anchor", self.anchor.replace('_', " "));
         line("measurements", self.measurement_count.to_string());
+        if self.disruption_count > 0 || self.last_disruption.is_some() {
+            let last = self.last_disruption.as_ref();
+            let last = last.map_or(String::new(), |h| format!(", {:.0} s ago: {}", h.seconds_ago, h.what));
+            line("disruptions", format!("{}{last}", self.disruption_count));
+        }
+        if let Some(step) = &self.last_step {
+            line("system clock", format!("{} {:.0} s ago", step.what, step.seconds_ago));
+        }
         if let Some(agreement) = &self.agreement {
             line("servers", agreement.replace('_', " "));
         }

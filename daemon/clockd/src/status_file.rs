@@ -1,13 +1,16 @@
 //! The status file beside the page: what does not fit into 128 bytes.
 
 use crate::sources::SourceCounters;
+use crate::tracking::Tracking;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// What the daemon says of itself.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct StatusFile {
     /// Process number of the daemon.
     pub(crate) pid: u32,
@@ -21,10 +24,29 @@ pub(crate) struct StatusFile {
     pub(crate) agreement: String,
     /// The servers, in the order of the configuration.
     pub(crate) servers: Vec<ServerStatus>,
+    /// How the correction moved.
+    pub(crate) tracking: Tracking,
+    /// The last disruption of the clock since the daemon started.
+    pub(crate) last_disruption: Option<Happened>,
+    /// Steps of the system clock since the daemon started.
+    pub(crate) steps: u32,
+    /// The last one.
+    pub(crate) last_step: Option<Happened>,
+}
+
+/// Something that happened to a clock.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Happened {
+    /// Seconds before the status was written.
+    pub(crate) seconds_ago: f64,
+    /// What.
+    pub(crate) what: String,
 }
 
 /// What the daemon says of one server.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct ServerStatus {
     /// As the user named it.
     pub(crate) address: String,
@@ -48,12 +70,42 @@ pub(crate) struct ServerStatus {
     pub(crate) samples: usize,
     /// Why the newest request gave no measurement; `None` when it gave one.
     pub(crate) last_error: Option<String>,
-    /// Its answers are proven to be its own.
-    #[serde(default)]
+    /// `server`; other kinds of sources have other words.
+    pub(crate) mode: String,
+    /// As in `chronyc sources`: `*` the reference, `+` combined with it, `-` usable but not combined, `x` falseticker,
+    /// `?` unreachable, stopped or not measured yet.
+    pub(crate) mark: String,
+    /// Seconds since the newest sample.
+    pub(crate) last_sample_seconds_ago: Option<f64>,
+    /// The newest sample: the server's time minus the system clock.
+    pub(crate) last_sample_offset_seconds: Option<f64>,
+    /// The newest sample: the server's time minus corrected time.
+    pub(crate) last_sample_residual_seconds: Option<f64>,
+    /// How far the newest sample may be wrong.
+    pub(crate) last_sample_error_seconds: Option<f64>,
+    /// Its answers are proven to be its own (NTS, or a clock of this machine).
     pub(crate) authenticated: bool,
     /// Packets since the start, by what became of them.
     #[serde(default)]
     pub(crate) counters: SourceCounters,
+}
+
+/// The newest status, for the other threads of the daemon.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    newest: Mutex<Option<StatusFile>>,
+}
+
+impl Board {
+    /// Replaces it.
+    pub(crate) fn put(&self, status: StatusFile) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+
+    /// The newest; `None` before the first.
+    pub(crate) fn get(&self) -> Option<StatusFile> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Where the status file of a page is.
@@ -113,12 +165,19 @@ mod tests {
                 last_error: Some("e".into()),
                 authenticated: true,
                 counters: SourceCounters { sent: 3, ..SourceCounters::default() },
+                ..ServerStatus::default()
             }],
+            ..StatusFile::default()
         };
         status.write(&page).unwrap();
         status.write(&page).unwrap();
         assert_eq!(StatusFile::read(&page).unwrap(), status);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(StatusFile::read(&dir.path().join("other")).is_err());
+        // What another version of the daemon wrote, with more and with less in it.
+        std::fs::write(path_of(&page), "{\"pid\": 7, \"news\": 1, \"servers\": [{\"address\": \"b\"}]}")
+            .unwrap();
+        let read = StatusFile::read(&page).unwrap();
+        assert_eq!((read.pid, read.servers[0].address.as_str()), (7, "b"));
     }
 }

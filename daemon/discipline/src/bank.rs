@@ -33,6 +33,9 @@ const LEAST_LOG_WEIGHT: f64 = -30.0;
 /// Queues explain a slope up to a half. How fast the weight falls beyond, and how far beyond is not yet beyond.
 const SLOPE_PENALTY: f64 = 20.0;
 const SLOPE_TOLERANCE: f64 = 0.02;
+/// A slope is the law of one path: what is left beside it is small against the delays' deviation. Where more is left, samples of several paths or servers only look like a line.
+const SLOPE_REMAINDER: f64 = 0.18;
+const REMAINDER_TOLERANCE: f64 = 0.03;
 
 #[derive(Clone, Debug)]
 struct Member {
@@ -42,11 +45,18 @@ struct Member {
 
 impl Member {
     /// The logarithm of the weight, with the prior, and with the penalty on a slope that no queue explains.
-    fn score(&self) -> f64 {
-        let [_, _, slope] = self.filter.state;
-        let sigma = self.filter.covariance[2][2].max(0.0).sqrt() + SLOPE_TOLERANCE;
-        let beyond = ((slope.abs() - 0.5) / sigma).max(0.0);
-        self.log_weight + self.filter.hypothesis.log_prior - SLOPE_PENALTY * beyond * beyond
+    fn score(&self, level: &Level) -> f64 {
+        let hypothesis = &self.filter.hypothesis;
+        let mut score = self.log_weight + hypothesis.log_prior;
+        if hypothesis.has_slope {
+            let [_, _, slope] = self.filter.state;
+            let sigma = self.filter.covariance[2][2].max(0.0).sqrt() + SLOPE_TOLERANCE;
+            let beyond = ((slope.abs() - 0.5) / sigma).max(0.0);
+            let left = hypothesis.noise_variance.sqrt() / level.spread_s.max(1e-9);
+            let too_much = ((left - SLOPE_REMAINDER) / REMAINDER_TOLERANCE).max(0.0);
+            score -= SLOPE_PENALTY * (beyond * beyond + too_much * too_much);
+        }
+        score
     }
 
     fn moments(&self, low_error_s: f64) -> Moments {
@@ -113,7 +123,7 @@ impl Bank {
             }
         }
         let mut bank = Self { members, moments: Moments::default() };
-        bank.mix(0.0);
+        bank.mix(&Level::default());
         bank
     }
 
@@ -123,21 +133,22 @@ impl Bank {
         let mut expectations = Vec::with_capacity(self.members.len());
         for member in &mut self.members {
             member.filter.advance(dt_s);
-            expectations.push((member.score(), member.filter.expect(sample)));
+            expectations.push((member.score(level), member.filter.expect(sample)));
             member.log_weight = member.log_weight * MEMORY + member.filter.update(sample);
             best = best.max(member.log_weight);
         }
         for member in &mut self.members {
             member.log_weight = (member.log_weight - best).max(LEAST_LOG_WEIGHT);
         }
-        self.mix(level.low_error_s);
+        self.mix(level);
         expected(&expectations)
     }
 
-    fn mix(&mut self, low_error_s: f64) {
-        let scores: Vec<f64> = self.members.iter().map(Member::score).collect();
+    fn mix(&mut self, level: &Level) {
+        let scores: Vec<f64> = self.members.iter().map(|m| m.score(level)).collect();
         let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let parts = self.members.iter().zip(&scores).map(|(m, s)| ((s - best).exp(), m.moments(low_error_s)));
+        let parts =
+            self.members.iter().zip(&scores).map(|(m, s)| ((s - best).exp(), m.moments(level.low_error_s)));
         self.moments = Moments::mixture(parts).unwrap_or(self.moments);
     }
 
@@ -148,7 +159,7 @@ impl Bank {
 }
 
 fn log_prior(walk: f64, white: f64, has_slope: bool) -> f64 {
-    let mut cost = (walk / USUAL_WALK).log10().abs();
+    let mut cost = 1.0 * (walk / USUAL_WALK).log10().abs();
     if white > WHITES[0] {
         cost += 1.0;
     }

@@ -10,6 +10,7 @@ use crate::select::{Interval, hull, majority};
 use crate::source::{Estimate, Source, Verdict, silence_limit};
 use crate::{RATE_PRIOR_SIGMA, bound_growth};
 use chronotick_core::{MonoTime, Span, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// What may be set.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +82,8 @@ pub enum Agreement {
     Majority,
     /// The sources contradict each other and none has a majority: the correction was not updated.
     NoMajority,
-    /// Fewer sources than made the last correction contradict its bound: the correction was not updated.
+    /// Fewer sources than made the last correction, or unauthenticated ones where it was authenticated, contradict its
+    /// bound: the correction was not updated.
     ContradictsBound,
 }
 
@@ -139,6 +141,34 @@ pub struct SourceReport {
     pub is_falseticker: bool,
     /// It took part in the last update.
     pub is_survivor: bool,
+}
+
+/// What outlives a restart of the daemon; see [`Discipline::saved`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Saved {
+    at_ns: i64,
+    theta_ns: i64,
+    rate: f64,
+    offset_variance: f64,
+    covariance: f64,
+    rate_variance: f64,
+    walk_variance: f64,
+    white_variance: f64,
+    max_error_ns: f64,
+    survivors: usize,
+    authenticated: bool,
+    long_term: LongTerm,
+}
+
+impl Saved {
+    fn is_sound(&self) -> bool {
+        let variances = [self.offset_variance, self.rate_variance, self.walk_variance, self.white_variance];
+        self.rate.abs() < 0.01
+            && self.covariance.is_finite()
+            && variances.iter().all(|v| v.is_finite() && *v >= 0.0)
+            && (0.0..1e18).contains(&self.max_error_ns)
+            && self.long_term.is_sound()
+    }
 }
 
 /// The last update.
@@ -227,6 +257,62 @@ impl Discipline {
             self.long_term = kept.long_term;
             self.forecasters = kept.forecasters;
         }
+    }
+
+    /// What a later daemon on the same clock can start with; `None` without a correction.
+    pub fn saved(&self, now: MonoTime) -> Option<Saved> {
+        let fix = self.fix.as_ref().filter(|fix| now - fix.at <= self.config.horizon)?;
+        let m = fix.moments();
+        Some(Saved {
+            at_ns: fix.at.as_ns(),
+            theta_ns: fix.theta.as_ns(),
+            rate: m.rate,
+            offset_variance: m.offset_variance * fix.combined.scale * fix.combined.scale,
+            covariance: m.covariance,
+            rate_variance: m.rate_variance,
+            walk_variance: m.walk_variance,
+            white_variance: m.white_variance,
+            max_error_ns: fix.max_error_ns,
+            survivors: fix.survivors,
+            authenticated: fix.authenticated,
+            long_term: self.long_term.clone(),
+        })
+    }
+
+    /// Continues from what an earlier daemon saved, in holdover until measurements come. False, with nothing changed,
+    /// where the values make no sense, lie in the future, or are older than the horizon. Only for the same run of the
+    /// same local clock: after a reboot nothing of it holds.
+    pub fn restore(&mut self, now: MonoTime, saved: &Saved) -> bool {
+        let at = MonoTime::from_ns(saved.at_ns);
+        if !saved.is_sound() || at > now || now - at > self.config.horizon {
+            return false;
+        }
+        let moments = Moments {
+            offset_s: 0.0,
+            rate: saved.rate,
+            offset_variance: saved.offset_variance,
+            covariance: saved.covariance,
+            rate_variance: saved.rate_variance,
+            walk_variance: saved.walk_variance,
+            white_variance: saved.white_variance,
+        };
+        self.fix = Some(Fix {
+            at,
+            theta: Span::from_ns(saved.theta_ns),
+            combined: Combined { moments, scale: 1.0 },
+            max_error_ns: saved.max_error_ns,
+            survivors: saved.survivors,
+            agreeing: 1.0,
+            warmth: 1.0,
+            is_warm: true,
+            source: 0,
+            leap: Leap::None,
+            silence_limit: Span::ZERO,
+            authenticated: saved.authenticated,
+        });
+        self.long_term = saved.long_term.clone();
+        self.forecasters[0].set(self.long_term.forecast());
+        true
     }
 
     /// What is believed of the rate before a source has told anything.
@@ -419,10 +505,10 @@ impl Discipline {
         &self,
         now: MonoTime,
         reference: Span,
-        candidates: &[(usize, Estimate)],
+        voters: &[(usize, Estimate)],
         intervals: &[Interval],
     ) -> Agreement {
-        if candidates.is_empty() {
+        if voters.is_empty() {
             return Agreement::NoSource;
         }
         // At the start two liars of five may answer first and agree. More than half of all sources must share a point.
@@ -431,11 +517,18 @@ impl Discipline {
             return Agreement::WaitingForMajority;
         }
         let Some(agreed) = majority(intervals) else { return Agreement::NoMajority };
+        let voters_authenticated = voters.iter().any(|(i, _)| self.is_authenticated(*i));
         if let Some(fix) = self.fix.as_ref().filter(|fix| now - fix.at <= self.config.horizon) {
             let expected = (fix.theta_at(now) - reference).as_ns() as f64;
             let bound = Interval::around(expected, fix.max_error_ns_at(now));
             let supporters = intervals.iter().filter(|i| i.overlaps(&agreed)).count();
-            if !bound.overlaps(&agreed) && supporters < fix.survivors {
+            // What was authenticated only yields to what is, and what was not yields to it at once.
+            let outranked = match (voters_authenticated, fix.authenticated) {
+                (true, false) => false,
+                (false, true) => true,
+                _ => supporters < fix.survivors,
+            };
+            if !bound.overlaps(&agreed) && outranked {
                 return Agreement::ContradictsBound;
             }
         }

@@ -18,6 +18,8 @@ pub struct Level {
     pub low_error_s: f64,
     /// The median excess over `least_s`.
     pub median_excess_s: f64,
+    /// Standard deviation of the delays.
+    pub spread_s: f64,
 }
 
 /// See the module.
@@ -39,11 +41,14 @@ impl DelayFloor {
         let rank = (n - 1.0) * LOW;
         let rank_sigma = (n * LOW * (1.0 - LOW)).sqrt();
         let least_s = sorted[0];
+        let mean = sorted.iter().sum::<f64>() / n;
+        let variance = sorted.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / n;
         Level {
             least_s,
             low_s: sorted[rank as usize],
             low_error_s: (at_rank(&sorted, rank + rank_sigma) - at_rank(&sorted, rank - rank_sigma)) / 2.0,
             median_excess_s: sorted[sorted.len() / 2] - least_s,
+            spread_s: variance.sqrt(),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Short-term belief and rate forecasts, joined by inverse variance.
 //!
-//! Soon after a measurement the short-term rate is known best. The longer ago it was, the further its random walk may
-//! have gone, and the more a model of the slow rate weighs. A forecast moves the rate at most three deviations of
-//! what the measurements allow; the hard bound knows nothing of it.
+//! What a model knows of the slow rate it has from the same measurements, so it can say nothing of the rate at the last
+//! of them. What it can say is where the rate goes from there: the random walk since then is all that it competes with,
+//! so it weighs nothing after a second and nearly all after hours. A forecast moves the rate at most three deviations
+//! of what the measurements allow; the hard bound knows nothing of it.
 
 use crate::longterm::Forecast;
 use crate::moments::Moments;
@@ -66,25 +67,23 @@ pub struct Fused {
 
 /// Joins `short`, which is `dt_s` old, with forecasts of the mean rate since.
 pub fn fuse(short: &Moments, dt_s: f64, forecasts: impl Iterator<Item = Forecast>) -> Fused {
-    let own_variance = short.mean_rate_variance(dt_s).max(1e-30);
-    let (mut rate, mut variance) = (short.rate, own_variance);
+    let walked = (short.walk_variance * dt_s.abs() / 3.0).max(1e-40);
+    let (mut rate, mut variance) = (short.rate, walked);
     for f in forecasts {
         let gain = variance / (variance + f.sigma * f.sigma);
         rate += gain * (f.rate - rate);
         variance *= 1.0 - gain;
     }
-    let most = CLIP * own_variance.sqrt();
+    let most = CLIP * short.mean_rate_variance(dt_s).sqrt();
     let moved = (rate - short.rate).clamp(-most, most);
-    // The rate turns the line about the middle of the measurements, not about the newest.
-    let arm_s = dt_s + short.covariance / own_variance;
-    let gained = own_variance - variance;
+    let gained = walked - variance;
     let before = short.variance_after(dt_s);
     Fused {
-        offset_s: short.offset_after(dt_s) + moved * arm_s,
-        offset_variance: (before - arm_s * arm_s * gained).max(before * 1e-3),
+        offset_s: short.offset_after(dt_s) + moved * dt_s,
+        offset_variance: (before - dt_s * dt_s * gained).max(before * 1e-3),
         rate: short.rate + moved,
-        rate_variance: (short.rate_variance + short.walk_variance * dt_s.abs() - gained).max(variance),
-        share: gained / own_variance,
+        rate_variance: short.rate_variance + short.walk_variance * dt_s.abs() - gained,
+        share: gained / walked,
     }
 }
 

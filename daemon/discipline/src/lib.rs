@@ -32,7 +32,9 @@ pub mod regression;
 pub mod select;
 pub mod source;
 
-pub use discipline::{Agreement, Config, Correction, Discipline, Disruption, Model, SourceReport, State};
+pub use discipline::{
+    Agreement, Config, Correction, Discipline, Disruption, Model, Saved, SourceReport, State,
+};
 pub use longterm::Forecast;
 pub use measurement::{Leap, Measurement};
 pub use source::Verdict;

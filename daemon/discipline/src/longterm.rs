@@ -3,6 +3,8 @@
 //! A recursive least-squares fit of `rate = base + a * (temperature - first) + b * (load - first)` to the rates that
 //! were measured, which forgets within about a day. Crystals change by some 0.01 to 1 ppm per kelvin.
 
+use serde::{Deserialize, Serialize};
+
 /// Between two rates that are learned from: nearer ones are hardly independent.
 const EVERY_S: f64 = 600.0;
 /// How much of the past's information is left after a second: half after 16 hours.
@@ -25,7 +27,7 @@ pub struct Forecast {
 }
 
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LongTerm {
     temperature_c: Option<f64>,
     load: Option<f64>,
@@ -65,6 +67,13 @@ impl LongTerm {
         self.temperature_c = valid(temperature_c).or(self.temperature_c);
         self.load = valid(load).or(self.load);
         self.first = (self.first.0.or(self.temperature_c), self.first.1.or(self.load));
+    }
+
+    /// True where every number is one: for a state that was read from a file.
+    pub fn is_sound(&self) -> bool {
+        let numbers = self.state.iter().chain(self.covariance.iter().flatten());
+        let positive = self.error_variance >= 0.0 && self.since_s >= 0.0;
+        positive && numbers.copied().all(f64::is_finite) && self.since_s.is_finite()
     }
 
     fn covariates(&self) -> [f64; 3] {

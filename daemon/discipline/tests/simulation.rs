@@ -3,7 +3,7 @@
 mod common;
 
 use chronotick_core::{MonoTime, Span};
-use chronotick_discipline::{Agreement, Config, Correction, Discipline, State, Verdict};
+use chronotick_discipline::{Agreement, Config, Correction, Discipline, Disruption, State, Verdict};
 use common::{Oscillator, Random, Server};
 
 /// Several servers, one local clock, and the discipline between them.
@@ -339,4 +339,100 @@ fn the_same_seed_gives_the_same_world() {
         world.finish().0
     };
     assert_eq!(run(), run());
+}
+
+#[test]
+fn a_restart_goes_on_in_holdover_with_a_true_bound() {
+    for seed in 60_000..60_020 {
+        let mut random = Random::new(seed);
+        let clock = any_clock(&mut random);
+        let mut world = World::new(seed, clock, vec![any_honest(&mut random)]);
+        world.run(1_800);
+        let saved = world.discipline.saved(world.now).expect("a correction to save");
+        let mut later = world.now + Span::from_secs(120);
+        world.discipline = Discipline::new(Config::default(), 1);
+        assert!(world.discipline.restore(later, &saved));
+        assert_eq!(world.discipline.state(later), State::Holdover);
+        for _ in 0..60 {
+            world.check_bound(later);
+            later = later + Span::from_secs(30);
+        }
+        // Values from the future or from long ago are not taken.
+        let mut fresh = Discipline::new(Config::default(), 1);
+        assert!(!fresh.restore(world.start, &saved));
+        assert!(!fresh.restore(world.now + Span::from_secs(40_000), &saved));
+        assert_eq!(fresh.state(later), State::NoData);
+    }
+}
+
+#[test]
+fn after_a_disruption_nothing_is_claimed_until_new_measurements() {
+    let mut random = Random::new(61);
+    let clock = any_clock(&mut random);
+    let mut world = World::new(61, clock.clone(), vec![Server::honest(1e6, 1e5)]);
+    world.run(1_800);
+    world.discipline.disrupt(Disruption::ClockJump);
+    assert_eq!(world.discipline.state(world.now), State::NoData);
+    // The local clock jumped by ten seconds.
+    world.clock.theta_ns -= 10_000_000_000;
+    world.run(2_400);
+    assert_eq!(world.discipline.state(world.now), State::Synchronized);
+}
+
+#[test]
+fn authenticated_sources_outrank_a_majority_without() {
+    let mut random = Random::new(62);
+    let clock = any_clock(&mut random);
+    let start = MonoTime::from_ns(5_000_000_000);
+    let mut discipline = Discipline::new(Config::default(), 4);
+    let mut liar = Server::honest(1e5, 1e4);
+    liar.error_ns = 3e8;
+    let honest = Server::honest(5e6, 1e5);
+    for i in 0..40 {
+        for source in 0..4 {
+            let sent = start + Span::from_ms(500 * i + 20 * source as i64);
+            let server = if source == 3 { &honest } else { &liar };
+            let Some((received, mut m)) =
+                server.exchange(&clock, start, sent, Span::from_secs(4), &mut random)
+            else {
+                continue;
+            };
+            m.source = source;
+            m.authenticated = source == 3;
+            discipline.measure(received, m);
+        }
+    }
+    let now = start + Span::from_secs(21);
+    let c = discipline.correction(now).expect("a correction");
+    assert!(c.authenticated);
+    assert!((c.corrected - clock.truth(now)).abs() <= c.max_error, "{c:?}");
+    let named: Vec<bool> =
+        (0..4).map(|i| discipline.report(i, now).expect("a source").is_falseticker).collect();
+    assert_eq!(named, [true, true, true, false]);
+}
+
+#[test]
+fn unauthenticated_sources_may_narrow_the_bound_and_not_move_it() {
+    let bound_with = |others: usize| {
+        let mut random = Random::new(63);
+        let clock = any_clock(&mut random);
+        let start = MonoTime::from_ns(5_000_000_000);
+        let mut discipline = Discipline::new(Config::default(), 1 + others);
+        for i in 0..40 {
+            for source in 0..=others {
+                let server = if source == 0 { Server::honest(2e7, 1e5) } else { Server::honest(1e5, 1e4) };
+                let sent = start + Span::from_ms(500 * i + 50 * source as i64);
+                let (received, mut m) =
+                    server.exchange(&clock, start, sent, Span::from_secs(4), &mut random).expect("no loss");
+                m.source = source;
+                m.authenticated = source == 0;
+                discipline.measure(received, m);
+            }
+        }
+        let now = start + Span::from_secs(21);
+        let c = discipline.correction(now).expect("a correction");
+        assert!(c.authenticated && (c.corrected - clock.truth(now)).abs() <= c.max_error, "{c:?}");
+        c.max_error
+    };
+    assert!(bound_with(2) < bound_with(0));
 }

@@ -49,6 +49,10 @@ impl Predictor for Chronotick {
         let _ = self.discipline.measure(now, *measurement);
     }
 
+    fn observe(&mut self, _now: MonoTime, temperature_c: Option<f64>, load: Option<f64>) {
+        self.discipline.observe(temperature_c, load);
+    }
+
     fn predict(&self, now: MonoTime) -> Option<Prediction> {
         let c = self.discipline.correction(now)?;
         Some(Prediction {

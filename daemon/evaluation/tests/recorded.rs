@@ -43,6 +43,8 @@ fn synced() {
     check_mae(&got, "none", 1.354, 0.005);
     check_mae(&got, "hold_last", 0.878, 0.005);
     check_mae(&got, "linear_regression", 0.867, 0.005);
+    // This one depends on which samples the thinning takes: 0.16 to 0.40 ms over all phases of the 64 s.
+    check_mae(&got, "minimum_delay_8", 0.285, 0.12);
     check_ours(&got);
 }
 

@@ -37,6 +37,47 @@ impl ClockDaemon {
     /// # Panics
     /// When it does not become ready.
     pub fn start_at(page: &Path, directory: &Path, servers: &[String], extra: &str) -> Self {
+        Self::spawn(page, directory, servers, extra, |_| {})
+    }
+
+    /// As [`start`](Self::start), with these variables in its environment.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn start_with(
+        directory: &Path,
+        servers: &[String],
+        extra: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        Self::spawn(&directory.join("page"), directory, servers, extra, |command| {
+            command.envs(environment.iter().copied());
+        })
+    }
+
+    /// As [`start`](Self::start), as the user and group with this number: only root can.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn start_as(id: u32, directory: &Path, servers: &[String]) -> Self {
+        use std::os::unix::process::CommandExt;
+        // Where that user can run it.
+        let program = directory.join("chronotick-daemon");
+        std::fs::copy(bin("chronotick-daemon"), &program).expect("a writable directory");
+        Self::spawn(&directory.join("page"), directory, servers, "", |command| {
+            let mut copy = Command::new(&program);
+            copy.args(command.get_args()).uid(id).gid(id);
+            *command = copy;
+        })
+    }
+
+    fn spawn(
+        page: &Path,
+        directory: &Path,
+        servers: &[String],
+        extra: &str,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let config = directory.join("chronotick.toml");
         let pace = if extra.contains("poll") { "" } else { "min_poll_s = 1\nmax_poll_s = 1\n" };
         std::fs::write(&config, format!("log_level = 'debug'\n{pace}{extra}\n"))
@@ -47,6 +88,11 @@ impl ClockDaemon {
         for server in servers {
             command.args(["--server", server]);
         }
+        // No state of an earlier test: a test that wants it says `state_file`.
+        for variable in ["HOME", "XDG_STATE_HOME", "STATE_DIRECTORY"] {
+            command.env_remove(variable);
+        }
+        prepare(&mut command);
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the daemon can be started");
         let (sender, errors) = channel();
@@ -73,11 +119,13 @@ impl ClockDaemon {
     /// Waits for a line of its log that contains `text`, and returns it.
     ///
     /// # Panics
-    /// When the daemon ends or nothing is logged for a minute.
+    /// When the daemon ends or does not log it within a minute.
     pub fn wait_for_line(&self, text: &str) -> String {
         let mut seen = Vec::new();
+        let begun = chronotick::os_clock::boottime();
         loop {
-            match self.errors.recv_timeout(HUNG) {
+            let waited = (chronotick::os_clock::boottime() - begun).to_duration();
+            match self.errors.recv_timeout(HUNG.saturating_sub(waited)) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(line) => seen.push(line),
                 Err(e) => panic!("no line with {text:?} ({e}); seen: {seen:#?}"),

@@ -6,9 +6,10 @@ use chronotick::{Client, Flags, Span, Status};
 use e2e::clock_daemon::status_of;
 use e2e::{Behaviour, ClockDaemon, LiarConfig, NtpLiar, bin, eventually, pause};
 use serde_json::Value;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 fn liar(offset_ms: i64, rate_ppm: i64) -> NtpLiar {
@@ -60,12 +61,13 @@ fn it_converges_on_the_lie_within_its_bound() {
         assert!(record.flags.has(Flags::VALID | Flags::NTP_READY | Flags::WARMUP_COMPLETE));
         let status = daemon.status();
         assert_eq!(status["status"], "synchronized");
-        assert_eq!(status["source"], "ntp");
+        assert!(["ntp", "cpu_model"].contains(&status["source"].as_str().unwrap()), "{status}");
         let offset = status["offset_seconds"].as_f64().unwrap();
         assert!((offset - offset_ms as f64 / 1e3).abs() < 0.005, "{status}");
         assert!(status["max_error_seconds"].as_f64().unwrap() > 0.0);
         assert_eq!(server(&status, 0)["state"], "selected");
         assert_eq!(server(&status, 0)["stratum"], 1);
+        check_chronyc_terms(&daemon, offset_ms, rate_ppm);
     };
     check(250, 40);
     check(-86_400_000, -50);
@@ -246,6 +248,93 @@ fn after_a_kill_the_next_daemon_repairs_the_same_page() {
 }
 
 #[test]
+fn a_restart_goes_on_with_the_correction_although_the_server_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let liar = liar(20, 10);
+    let state = dir.path().join("state/s.json");
+    let extra = format!("state_file = '{}'", state.display());
+    let mut daemon = ClockDaemon::start(dir.path(), &[liar.address()], &extra);
+    daemon.wait_for_line("-> synchronized");
+    let client = daemon.client();
+    eventually("a synchronized page", || (client.status() == Ok(Status::Synchronized)).then_some(()));
+    pause(Duration::from_secs(2));
+    let before = client.now().unwrap().max_error();
+    liar.set(Behaviour::Silence);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    assert_eq!(client.status(), Ok(Status::Expired), "withdrawn");
+    let mut next = ClockDaemon::start(dir.path(), &[liar.address()], &extra);
+    // It was published before the daemon said that it is ready.
+    check_bound(&client, &liar);
+    assert_eq!(client.status(), Ok(Status::Holdover));
+    assert!(client.now().unwrap().max_error() > before);
+    assert_eq!(next.status()["status"], "holdover");
+    next.wait_for_line("no_data -> holdover");
+    // A crash saves nothing more, and what was saved is still true.
+    next.kill();
+    let third = ClockDaemon::start(dir.path(), &[liar.address()], &extra);
+    check_bound(&client, &liar);
+    assert_eq!(client.status(), Ok(Status::Holdover));
+    liar.set(Behaviour::Answer);
+    third.wait_for_line("-> synchronized");
+    check_bound(&client, &liar);
+}
+
+#[test]
+fn a_state_file_that_cannot_be_used_is_refused_and_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let liar = liar(20, 10);
+    let state = dir.path().join("s.json");
+    let extra = format!("state_file = '{}'", state.display());
+    let check = |text: &str, why: &str| {
+        std::fs::write(&state, text).unwrap();
+        let mut daemon = ClockDaemon::start(dir.path(), &[liar.address()], &extra);
+        assert_eq!(daemon.client().status(), Ok(Status::NoData), "{why}");
+        let line = daemon.wait_for_line("is not used");
+        assert!(line.contains(why) && line.contains("warning"), "{line}");
+        assert_eq!(daemon.terminate().code(), Some(0));
+        let written: Value = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+        assert_eq!(written["version"], 1);
+    };
+    check("{\"version\": 1, \"boot_id\"", "damaged");
+    check("{\"version\": 77, \"boot_id\": \"\"}", "version 77");
+    check("{\"version\": 1, \"boot_id\": \"another\"}", "another boot");
+}
+
+/// How long a reader that asks all the time has no time over a restart. Measured and printed, not asserted: see
+/// docs/clock-daemon.md.
+#[test]
+fn the_gap_of_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let liar = liar(20, 10);
+    let extra = format!("state_file = '{}'", dir.path().join("s.json").display());
+    let mut daemon = ClockDaemon::start(dir.path(), &[liar.address()], &extra);
+    daemon.wait_for_line("-> synchronized");
+    let client = daemon.client();
+    eventually("a synchronized page", || (client.status() == Ok(Status::Synchronized)).then_some(()));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let gap = std::thread::scope(|s| {
+        let reader = s.spawn(|| {
+            let (mut last_good, mut longest) = (chronotick::os_clock::boottime(), Span::ZERO);
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let status = client.status();
+                let now = chronotick::os_clock::boottime();
+                if matches!(status, Ok(Status::Synchronized | Status::Holdover | Status::WarmingUp)) {
+                    longest = longest.max(now - last_good);
+                    last_good = now;
+                }
+            }
+            longest
+        });
+        daemon.terminate();
+        let _next = ClockDaemon::start(dir.path(), &[liar.address()], &extra);
+        pause(Duration::from_millis(100));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    println!("the gap of a restart: {gap}");
+}
+
+#[test]
 fn a_page_that_somebody_removes_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let liar = liar(20, 0);
@@ -313,6 +402,165 @@ fn a_missing_truncated_or_foreign_page_is_named() {
     std::os::unix::fs::symlink("/etc/passwd", &page).unwrap();
     assert!(refused(&run(&["run", "--shm", page.to_str().unwrap()])).contains("not a regular file"));
     assert!(Path::new("/etc/passwd").exists());
+}
+
+/// `sources` and `tracking` of a daemon that is synchronized with one server.
+fn check_chronyc_terms(daemon: &ClockDaemon, offset_ms: i64, rate_ppm: i64) {
+    let shm = daemon.page().to_str().unwrap();
+    let json = |verb: &str| -> Value {
+        let output = run(&[verb, "--shm", shm, "--json"]);
+        assert!(output.status.success());
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let text = |verb: &str| String::from_utf8(run(&[verb, "--shm", shm]).stdout).unwrap();
+    let tracking = json("tracking");
+    assert_eq!((&tracking["stratum"], &tracking["leap"]), (&2.into(), &"normal".into()), "{tracking}");
+    assert!(
+        (tracking["offset_seconds"].as_f64().unwrap() - offset_ms as f64 / 1e3).abs() < 0.005,
+        "{tracking}"
+    );
+    // A few seconds after the start, on a busy machine.
+    let skew_ppm = tracking["skew_ppm"].as_f64().unwrap();
+    let off_ppm = (tracking["frequency_ppm"].as_f64().unwrap() - rate_ppm as f64).abs();
+    assert!(off_ppm <= 1.0 + 5.0 * skew_ppm, "{tracking}");
+    for name in ["last_offset_seconds", "rms_offset_seconds", "root_delay_seconds"] {
+        assert!(tracking[name].as_f64().unwrap().abs() < 1.0, "{name}: {tracking}");
+    }
+    let table = text("tracking");
+    let direction = if offset_ms < 0 { "fast of corrected time" } else { "slow of corrected time" };
+    assert!(table.contains("Leap status     : Normal") && table.contains(direction), "{table}");
+    let sources = json("sources");
+    assert_eq!((&sources[0]["mark"], &sources[0]["mode"]), (&"*".into(), &"server".into()), "{sources}");
+    let table = text("sources");
+    assert!(
+        table.contains(&format!("^* {}", server(&daemon.status(), 0)["address"].as_str().unwrap())),
+        "{table}"
+    );
+}
+
+fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// A port that nobody has; somebody else might be faster to take it, but hardly.
+fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn metrics_status_and_health_are_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let (liar, address) = (liar(20, 10), free_address());
+    let daemon = ClockDaemon::start(dir.path(), &[liar.address()], &format!("metrics = '{address}'"));
+    // Somebody who connects and says nothing.
+    let _silent: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(&address).unwrap()).collect();
+    daemon.wait_for_line("-> synchronized");
+    eventually("a healthy answer", || (get(&address, "/healthz").0 == 200).then_some(()));
+    let metrics = eventually("a synchronized page", || {
+        let (code, metrics) = get(&address, "/metrics");
+        assert_eq!(code, 200);
+        metrics.contains("chronotick_status{status=\"synchronized\"} 1").then_some(metrics)
+    });
+    for want in [
+        "# TYPE chronotick_max_error_seconds gauge\nchronotick_max_error_seconds 0.0",
+        &format!("chronotick_source_state{{source=\"{}\",state=\"selected\"}} 1", liar.address()),
+        "chronotick_disruptions_total 0",
+    ] {
+        assert!(metrics.contains(want), "{want}: {metrics}");
+    }
+    check_with_promtool(&metrics);
+    let (code, status) = get(&address, "/status");
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!((code, &status["status"]), (200, &"synchronized".into()));
+    // The same names as on the command line.
+    let names = |v: &Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&status), names(&daemon.status()));
+    assert_eq!(get(&address, "/nothing").0, 404);
+    let output = run(&["run", "--shm", dir.path().join("other").to_str().unwrap(), "--metrics", &address]);
+    assert!(refused(&output).contains("choose another address"), "{output:?}");
+}
+
+fn check_with_promtool(metrics: &str) {
+    let promtool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn();
+    let Ok(mut promtool) = promtool else {
+        println!("skipped: promtool is not installed");
+        return;
+    };
+    promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    assert!(promtool.wait().unwrap().success());
+}
+
+#[test]
+fn systemd_is_told_and_json_is_logged() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = std::os::unix::net::UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let liar = liar(20, 10);
+    let path = dir.path().join("notify");
+    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "600000")];
+    let servers = [liar.address()];
+    let mut daemon = ClockDaemon::start_with(dir.path(), &servers, "log_format = 'json'", &environment);
+    let mut said = Vec::new();
+    let mut until = |want: &str| {
+        let mut bytes = [0; 4096];
+        while !said.iter().any(|s: &String| s.contains(want)) {
+            let length = socket.recv(&mut bytes).unwrap_or_else(|e| panic!("no {want} ({e}): {said:?}"));
+            said.push(String::from_utf8_lossy(&bytes[..length]).into_owned());
+        }
+    };
+    until("READY=1\nSTATUS=no data, 0 of 1 servers agree");
+    until("STATUS=synchronized, bound ");
+    until("WATCHDOG=1");
+    let line: Value = serde_json::from_str(&daemon.wait_for_line("\"to\":\"synchronized\"")).unwrap();
+    assert_eq!((&line["event"], &line["level"]), (&"state".into(), &"info".into()), "{line}");
+    assert!(line["time"].as_str().unwrap().ends_with('Z') && line["max_error_seconds"].is_f64(), "{line}");
+    daemon.terminate();
+    until("STOPPING=1");
+}
+
+#[test]
+fn a_page_made_by_root_is_published_by_whom_its_group_lets() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("page");
+    let shm = page.to_str().unwrap();
+    let made = run(&["create-page", "--shm", shm, "--mode", "0664"]);
+    assert!(made.status.success(), "{made:?}");
+    let (inode, mode) = (std::fs::metadata(&page).unwrap().ino(), std::fs::metadata(&page).unwrap().mode());
+    assert_eq!(mode & 0o777, 0o664);
+    // Again, as at the next start of the unit.
+    assert!(run(&["create-page", "--shm", shm, "--mode", "0664"]).status.success());
+    assert_eq!(std::fs::metadata(&page).unwrap().ino(), inode);
+    let liar = liar(20, 0);
+    let daemon = ClockDaemon::start(dir.path(), &[liar.address()], "");
+    assert_eq!(std::fs::metadata(&page).unwrap().ino(), inode);
+    let output = run(&["create-page", "--shm", shm]);
+    assert!(refused(&output).contains("another daemon"), "{output:?}");
+    daemon.wait_for_line("-> synchronized");
+    drop(daemon);
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can make a page for another user");
+        return;
+    }
+    // A user who is not root: owner root, group of the daemon's.
+    std::os::unix::fs::chown(&page, Some(0), Some(65_534)).unwrap();
+    std::fs::set_permissions(&page, std::fs::Permissions::from_mode(0o664)).unwrap();
+    let shared = std::fs::Permissions::from_mode(0o1777);
+    std::fs::set_permissions(dir.path(), shared).unwrap();
+    let daemon = ClockDaemon::start_as(65_534, dir.path(), &[liar.address()]);
+    daemon.wait_for_line("-> synchronized");
+    let meta = std::fs::metadata(&page).unwrap();
+    assert_eq!((meta.ino(), meta.uid(), meta.mode() & 0o777), (inode, 0, 0o664));
+    let client = daemon.client();
+    eventually("a synchronized page", || (client.status() == Ok(Status::Synchronized)).then_some(()));
+    check_bound(&client, &liar);
+    std::fs::remove_file(&page).unwrap();
+    daemon.wait_for_line("restored");
+    assert_eq!(std::fs::metadata(&page).unwrap().ino(), inode);
 }
 
 fn run(arguments: &[&str]) -> Output {

@@ -2,13 +2,14 @@
 
 mod limit;
 
+use crate::estimate::Estimate;
 use crate::log;
 use crate::sources::driver::ReferenceIds;
 use crate::sources::ntp::stamp;
 use crate::stop::Stop;
 use chronotick::os_clock::{boottime, realtime_boottime_pair};
 use chronotick_core::{MonoTime, Span, Timestamp};
-use chronotick_discipline::{Correction, Discipline, Leap, State};
+use chronotick_discipline::{Correction, Leap, State};
 use chronotick_ntp::answer::{Request, Served, stamp as stamp_transmit};
 use limit::{Limiter, Permit};
 use std::io;
@@ -28,7 +29,7 @@ const UNKNOWN_STRATUM: u8 = 15;
 /// See the module.
 pub(crate) struct Server {
     socket: UdpSocket,
-    discipline: Arc<Mutex<Discipline>>,
+    estimate: Arc<Mutex<Estimate>>,
     reference_ids: ReferenceIds,
 }
 
@@ -54,10 +55,10 @@ impl Server {
     /// On a socket from [`bind`].
     pub(crate) fn new(
         socket: UdpSocket,
-        discipline: Arc<Mutex<Discipline>>,
+        estimate: Arc<Mutex<Estimate>>,
         reference_ids: ReferenceIds,
     ) -> Self {
-        Self { socket, discipline, reference_ids }
+        Self { socket, estimate, reference_ids }
     }
 
     /// Answers until the stop.
@@ -102,7 +103,7 @@ impl Server {
 
     fn correction(&self, now: MonoTime) -> Option<(Correction, Served)> {
         let (c, stratum) = {
-            let d = self.discipline.lock().unwrap_or_else(PoisonError::into_inner);
+            let d = self.estimate.lock().unwrap_or_else(PoisonError::into_inner);
             let c = d.correction(now)?;
             let newest = d.report(c.source, now).and_then(|r| r.newest);
             (c, newest.map_or(UNKNOWN_STRATUM, |m| m.stratum))

@@ -65,7 +65,16 @@ impl Settings {
         servers.chain(nts).chain(kernel).chain(phc).chain(chrony).chain(members).collect()
     }
 
-    /// The same, ready to be asked. The error is for the user.
+    /// The sources as a list for people.
+    pub(crate) fn described_sources(&self) -> String {
+        let servers = self.servers.iter().map(ToString::to_string);
+        let nts = self.nts_servers.iter().map(|name| format!("nts {name}"));
+        let pools = self.pools.iter().map(|name| format!("pool {name}"));
+        let local = self.sources().into_iter().filter(SourceSpec::is_local).map(|s| s.to_string());
+        servers.chain(nts).chain(pools).chain(local).collect::<Vec<String>>().join(", ")
+    }
+
+    /// All sources, ready to be asked. The error is for the user.
     pub(crate) fn open_sources(&self) -> Result<Vec<Box<dyn Source>>, String> {
         let claims = Arc::new(Claims::default());
         let resolver: Resolver = system_resolver();

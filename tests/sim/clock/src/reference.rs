@@ -1,16 +1,22 @@
 //! Scores predictors in one scenario, beside what chronyd did in it.
 
+use crate::oscillator::Disruption;
 use crate::scenario::{Plan, Scenario};
 use crate::world::{Inhabitant, Moment};
 use chronotick_core::{MonoTime, Span};
-use chronotick_discipline::{Config, Measurement};
+use chronotick_discipline::{Config, Measurement, discipline};
 use chronotick_evaluation::baselines::{HoldLast, LinearRegression, MinimumDelay, NoCorrection};
 use chronotick_evaluation::chrony_like::ChronyLike;
 use chronotick_evaluation::{Chronotick, Predictor, Scores, Summary};
 use serde_json::{Value, json};
 
-/// Tells the discipline of a disruption. It has no call for it yet, so it has to notice by its own means.
-pub(crate) fn disrupt(_chronotick: &mut Chronotick, _now: MonoTime) {}
+/// Tells the discipline what the daemon would see of a disruption.
+pub(crate) fn disrupt(chronotick: &mut Chronotick, what: &Disruption) {
+    chronotick.discipline.disrupt(match what {
+        Disruption::Suspend { .. } => discipline::Disruption::Suspend,
+        Disruption::Migration { .. } => discipline::Disruption::ClockJump,
+    });
+}
 
 /// One run: the predictors and their scores so far.
 struct Scoring {
@@ -66,12 +72,12 @@ impl Inhabitant for Scoring {
     }
 
     fn observe(&mut self, now: MonoTime, temperature_c: f64, load: f64) {
-        self.chronotick.observe(now, Some(temperature_c), Some(load));
+        self.chronotick.discipline.observe(Some(temperature_c), Some(load));
         self.others.iter_mut().for_each(|p| p.observe(now, Some(temperature_c), Some(load)));
     }
 
-    fn disrupt(&mut self, now: MonoTime) {
-        disrupt(&mut self.chronotick, now);
+    fn disrupt(&mut self, what: &Disruption) {
+        disrupt(&mut self.chronotick, what);
     }
 
     fn moment(&mut self, moment: &Moment) {

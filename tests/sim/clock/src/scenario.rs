@@ -40,6 +40,8 @@ pub enum Scenario {
     TwoLiarsOfFive,
     /// One of three goes away slowly.
     DriftingLiar,
+    /// One of three is a little off, and may answer first after an outage.
+    LiarAfterOutage,
     /// Somebody sets the system clock.
     Step1s,
     /// No network for two hours.
@@ -53,7 +55,7 @@ pub enum Scenario {
 }
 
 /// All of them.
-pub const ALL: [Scenario; 18] = [
+pub const ALL: [Scenario; 19] = [
     Scenario::Lan,
     Scenario::Wan,
     Scenario::WanWander,
@@ -67,6 +69,7 @@ pub const ALL: [Scenario; 18] = [
     Scenario::LiarOfThree,
     Scenario::TwoLiarsOfFive,
     Scenario::DriftingLiar,
+    Scenario::LiarAfterOutage,
     Scenario::Step1s,
     Scenario::Outage2h,
     Scenario::Suspend,
@@ -106,6 +109,7 @@ impl Scenario {
             Self::LiarOfThree => "liar-of-three",
             Self::TwoLiarsOfFive => "two-liars-of-five",
             Self::DriftingLiar => "drifting-liar",
+            Self::LiarAfterOutage => "liar-after-outage",
             Self::Step1s => "step-1s",
             Self::Outage2h => "outage-2h",
             Self::Suspend => "suspend",
@@ -234,6 +238,18 @@ impl Scenario {
                 world.servers[liar].error_rate = r.either(rate);
                 plan.liars = vec![(liar, (0.4 / rate) as u32)];
             }
+            Self::LiarAfterOutage => {
+                world.servers = (0..3).map(|_| honest(r)).collect();
+                let (liar, rate) = (second(r, 0.0, 3.0) as usize, r.octaves(1e-6, 40e-6));
+                plan.liars = vec![(liar, u32::MAX)];
+                lie(r, &mut plan, 0.0);
+                let world = &mut plan.world;
+                world.servers[liar].error_rate = r.either(rate);
+                // All are silent, so whoever answers first afterwards is alone, and the bound has room for a lie.
+                let from = second(r, 600.0, 15_000.0);
+                world.outages = vec![(from, from + r.octaves(600.0, 3_000.0) as u32)];
+                world.pace = Pace::Daemon { max_poll_s: 64 };
+            }
             Self::Step1s => {
                 let (at, step) = (second(r, 600.0, 19_000.0), r.either(1e9) as i64);
                 world.steps = vec![(at, step)];
@@ -259,6 +275,10 @@ impl Scenario {
                 world.disruptions = vec![(at, Disruption::Migration { pause_s, jump_ns, rate_change })];
             }
             Self::Mixed => mix(r, &mut plan),
+        }
+        if matches!(self, Self::Outage2h | Self::Suspend | Self::Migration) {
+            // Eight lost answers in a row are silence; here silence has to have the one reason.
+            plan.world.servers.iter_mut().for_each(|s| s.loss = s.loss.min(0.03));
         }
         if let Pace::Fixed { .. } = plan.world.pace {
             plan.skip_s = 4_000;

@@ -60,7 +60,7 @@ pub trait Inhabitant {
     /// Temperature in degrees, and load from 0 to 1.
     fn observe(&mut self, now: MonoTime, temperature_c: f64, load: f64);
     /// The machine slept or moved; that is seen in the second in which it runs again.
-    fn disrupt(&mut self, now: MonoTime);
+    fn disrupt(&mut self, what: &Disruption);
     /// Each second in which the machine runs.
     fn moment(&mut self, moment: &Moment);
 }
@@ -79,11 +79,11 @@ impl World {
             if self.pauses().any(|(from, to)| from < second && second < to) {
                 continue;
             }
-            let wakes = self.pauses().any(|(_, to)| to == second);
-            if wakes {
+            let woken_by = self.disruptions.iter().find(|d| d.0 + d.1.pause_s().max(1) == second);
+            if let Some((_, disruption)) = woken_by {
                 // Nothing that was under way survives, and the daemon begins anew.
                 clients.iter_mut().for_each(|c| c.restart(true_ns));
-                inhabitant.disrupt(clock.read(true_ns));
+                inhabitant.disrupt(disruption);
             } else {
                 self.exchange(&clock, true_ns, &mut clients, &mut network, inhabitant);
             }
@@ -206,7 +206,7 @@ mod tests {
             self.measurements.push(*m);
         }
         fn observe(&mut self, _: MonoTime, _: f64, _: f64) {}
-        fn disrupt(&mut self, _: MonoTime) {
+        fn disrupt(&mut self, _: &Disruption) {
             self.disruptions += 1;
         }
         fn moment(&mut self, moment: &Moment) {

@@ -47,10 +47,7 @@ fn changed(request: &[u8], now: Timestamp, change: impl Fn(&mut Vec<u8>)) -> Vec
 }
 
 /// Asks a server with this script `times` times.
-fn ask_against(
-    script: &Script<'_>,
-    times: usize,
-) -> (Vec<Result<Measurement, Failure>>, SourceCounters) {
+fn ask_against(script: &Script<'_>, times: usize) -> (Vec<Result<Measurement, Failure>>, SourceCounters) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = socket.local_addr().unwrap();
     let (stop, mut counters) = (Stop::default(), SourceCounters::default());

@@ -1,0 +1,197 @@
+//! What the daemon believes of the time: the discipline, and until that knows better what an earlier daemon left.
+
+use crate::log;
+use chronotick_core::{MonoTime, Span};
+use chronotick_discipline::{
+    Agreement, Correction, Discipline, Disruption, Measurement, SourceReport, State, Verdict, bound_growth,
+};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Estimate {
+    discipline: Discipline,
+    restored: Option<Restored>,
+}
+
+/// The correction of an earlier daemon of this boot.
+#[derive(Clone, Debug)]
+pub(crate) struct Restored(pub(crate) Correction);
+
+impl Restored {
+    /// The same correction at another moment: its bound grows as in any holdover. `None` after its end.
+    pub(crate) fn at(&self, now: MonoTime) -> Option<Correction> {
+        let old = &self.0;
+        if now > old.valid_until {
+            return None;
+        }
+        let age = now - old.at;
+        let age_ns = age.as_ns() as f64;
+        let left = (old.valid_until - now).as_secs_f64() / (old.valid_until - old.at).as_secs_f64().max(1e-9);
+        Some(Correction {
+            at: now,
+            corrected: old.corrected + age + Span::from_ns((age_ns * old.rate).round() as i64),
+            offset_sigma: old.offset_sigma.hypot(age_ns / 1e9 * old.rate_sigma),
+            max_error: old.max_error
+                + Span::from_ns((age_ns.abs() * bound_growth(old.rate_sigma)).ceil() as i64),
+            confidence: old.confidence * left.clamp(0.0, 1.0) as f32,
+            state: State::Holdover,
+            models_ready: false,
+            ..*old
+        })
+    }
+}
+
+impl Estimate {
+    /// Believes `restored` until there is something better.
+    pub(crate) fn new(discipline: Discipline, restored: Option<Restored>) -> Self {
+        Self { discipline, restored }
+    }
+
+    /// The correction at `now`, as [`Discipline::correction`].
+    pub(crate) fn correction(&self, now: MonoTime) -> Option<Correction> {
+        let fresh = self.discipline.correction(now);
+        let Some(old) = self.restored.as_ref().and_then(|r| r.at(now)) else { return fresh };
+        match fresh {
+            // A first measurement has a guessed rate; whichever knows more is believed.
+            Some(fresh) if fresh.is_warm || fresh.max_error <= old.max_error => Some(fresh),
+            _ => Some(old),
+        }
+    }
+
+    /// As [`Discipline::measure`].
+    pub(crate) fn measure(&mut self, now: MonoTime, m: Measurement) -> Verdict {
+        let verdict = self.discipline.measure(now, m);
+        if let Some(restored) = &self.restored
+            && let Some(fresh) = self.discipline.correction(now)
+        {
+            let old = restored.at(now);
+            let contradicts = old
+                .is_some_and(|old| (fresh.corrected - old.corrected).abs() > fresh.max_error + old.max_error);
+            if contradicts {
+                log::warn(format_args!(
+                    "the servers contradict the correction that the last daemon left: it is dropped"
+                ));
+            }
+            if contradicts || fresh.is_warm || old.is_none() {
+                self.restored = None;
+            }
+        }
+        verdict
+    }
+
+    /// As [`Discipline::forget`].
+    pub(crate) fn forget(&mut self, source: usize) {
+        self.discipline.forget(source);
+    }
+
+    /// The local clock was disrupted: nothing that was measured before is believed.
+    pub(crate) fn disrupt(&mut self, what: Disruption) {
+        self.restored = None;
+        self.discipline.disrupt(what);
+    }
+
+    /// The state at `now`, also when there is no correction.
+    pub(crate) fn state(&self, now: MonoTime) -> State {
+        self.correction(now).map_or(State::NoData, |c| c.state)
+    }
+
+    /// As [`Discipline::agreement`].
+    pub(crate) fn agreement(&self) -> Agreement {
+        self.discipline.agreement()
+    }
+
+    /// As [`Discipline::report`].
+    pub(crate) fn report(&self, source: usize, now: MonoTime) -> Option<SourceReport> {
+        self.discipline.report(source, now)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use chronotick_core::Timestamp;
+    use chronotick_discipline::{Config, Leap, Model};
+
+    /// A correction as of 1000 s after the boot, good for an hour.
+    pub(crate) fn correction() -> Correction {
+        Correction {
+            at: MonoTime::from_ns(1_000_000_000_000),
+            corrected: Timestamp::from_secs(1_790_000_000),
+            rate: 20e-6,
+            offset_sigma: 1e-5,
+            rate_sigma: 1e-7,
+            max_error: Span::from_us(300),
+            confidence: 0.5,
+            measurement_count: 12,
+            last_sync: Timestamp::from_secs(1_789_999_999),
+            source: 0,
+            valid_until: MonoTime::from_ns(4_600_000_000_000),
+            leap: Leap::None,
+            state: State::Synchronized,
+            is_warm: true,
+            model: Model::CpuModel,
+            models_ready: true,
+            authenticated: true,
+        }
+    }
+
+    /// What a server says whose time is `ahead` of the correction above.
+    fn measurement(at: MonoTime, ahead: Span) -> Measurement {
+        Measurement {
+            source: 0,
+            at,
+            theta: Restored(correction()).at(at).unwrap().corrected - Timestamp::from_ns(at.as_ns()) + ahead,
+            delay: Span::from_us(100),
+            round_trip: Span::from_us(120),
+            root_delay: Span::ZERO,
+            root_dispersion: Span::from_ms(5),
+            precision: Span::from_us(1),
+            stratum: 1,
+            leap: Leap::None,
+            poll_interval: Span::from_secs(8),
+            authenticated: false,
+        }
+    }
+
+    fn restored() -> Estimate {
+        Estimate::new(Discipline::new(Config::default(), 1), Some(Restored(correction())))
+    }
+
+    const LATER: MonoTime = MonoTime::from_ns(1_100_000_000_000);
+
+    #[test]
+    fn a_restored_correction_is_a_holdover_with_a_grown_bound() {
+        let c = restored().correction(LATER).unwrap();
+        assert_eq!((c.state, c.at), (State::Holdover, LATER));
+        assert_eq!(c.corrected, Timestamp::from_ns(1_790_000_100_002_000_000));
+        // 100 s at 15 ppm and three sigma of the rate.
+        assert_eq!(c.max_error, Span::from_ns(300_000 + 1_530_000));
+        assert!((c.offset_sigma - 1e-5f64.hypot(1e-5)).abs() < 1e-12);
+        assert!(c.confidence < 0.5 && c.confidence > 0.48);
+        assert_eq!(restored().correction(correction().valid_until + Span::from_ns(1)), None);
+    }
+
+    #[test]
+    fn it_stands_back_for_something_better_only() {
+        let mut e = restored();
+        let mut at = LATER;
+        e.measure(at, measurement(at, Span::from_us(10)));
+        assert_eq!(e.state(at), State::Holdover, "the first measurement has a wider bound");
+        for _ in 0..8 {
+            at += Span::from_secs(1);
+            e.measure(at, measurement(at, Span::from_us(10)));
+        }
+        assert_eq!(e.state(at), State::Synchronized);
+        assert!(e.restored.is_none());
+    }
+
+    #[test]
+    fn servers_that_contradict_it_and_a_disruption_end_it() {
+        let mut e = restored();
+        e.measure(LATER, measurement(LATER, Span::from_secs(1)));
+        assert_eq!(e.state(LATER), State::WarmingUp);
+        let mut e = restored();
+        e.disrupt(Disruption::Suspend);
+        assert_eq!(e.correction(LATER), None);
+    }
+}

@@ -1,0 +1,280 @@
+//! A small HTTP/1.1 server for GET, in one thread, that no client can hold up.
+//!
+//! All connections are waited for together. Each has a few seconds and a few kilobytes for its request, gets one answer,
+//! and is closed; when there are too many, the oldest makes room.
+
+use chronotick::os_clock::boottime;
+use chronotick_core::{MonoTime, Span};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+/// For the whole exchange.
+const PATIENCE: Span = Span::from_secs(5);
+/// Connections at a time.
+const MAX_CONNECTIONS: usize = 64;
+/// Of a request's head.
+const MAX_REQUEST: usize = 8192;
+/// Header lines in a request.
+const MAX_HEADERS: usize = 64;
+
+/// What is answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Answer {
+    /// 200, 404, ...
+    pub(crate) code: u16,
+    /// Content-Type.
+    pub(crate) kind: &'static str,
+    /// The body.
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// Plain text.
+    pub(crate) fn text(code: u16, body: impl Into<String>) -> Self {
+        Self { code, kind: "text/plain; charset=utf-8", body: body.into() }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    until: MonoTime,
+    request: Vec<u8>,
+    /// What is left to send; empty while the request is read.
+    answer: Vec<u8>,
+    sent: usize,
+}
+
+/// Serves until the process ends; `handle` answers a path. Returns only when the operating system refuses to wait.
+pub(crate) fn serve(listener: &TcpListener, handle: impl Fn(&str) -> Answer) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let mut connections: VecDeque<Connection> = VecDeque::new();
+    loop {
+        let is_ready = wait(listener, &connections)?;
+        let now = boottime();
+        // The newest first, so that the numbers of the others stay.
+        for i in (0..connections.len()).rev() {
+            let connection = &mut connections[i];
+            let goes_on = !is_ready[i + 1] || connection.proceed(&handle);
+            if !goes_on || now >= connection.until {
+                connections.remove(i);
+            }
+        }
+        if is_ready[0] {
+            accept(listener, &mut connections, now);
+        }
+    }
+}
+
+/// Which of the listener and the connections is ready.
+fn wait(listener: &TcpListener, connections: &VecDeque<Connection>) -> io::Result<Vec<bool>> {
+    let mut polled = vec![PollFd::new(listener, PollFlags::IN)];
+    polled.extend(connections.iter().map(|c| {
+        let wanted = if c.answer.is_empty() { PollFlags::IN } else { PollFlags::OUT };
+        PollFd::new(&c.stream, wanted)
+    }));
+    // The oldest runs out first.
+    let left = connections.front().map(|c| (c.until - boottime()).max(Span::from_ms(1)));
+    let left = left
+        .map(|left| Timespec { tv_sec: left.as_ns() / 1_000_000_000, tv_nsec: left.as_ns() % 1_000_000_000 });
+    match poll(&mut polled, left.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(e) => return Err(e.into()),
+    }
+    Ok(polled.iter().map(|p| !p.revents().is_empty()).collect())
+}
+
+fn accept(listener: &TcpListener, connections: &mut VecDeque<Connection>, now: MonoTime) {
+    // As many as may be kept: the others wait for the next turn.
+    for _ in 0..MAX_CONNECTIONS {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                if stream.set_nonblocking(true).is_err() {
+                    continue;
+                }
+                if connections.len() == MAX_CONNECTIONS {
+                    connections.pop_front();
+                }
+                connections.push_back(Connection {
+                    stream,
+                    until: now + PATIENCE,
+                    request: Vec::new(),
+                    answer: Vec::new(),
+                    sent: 0,
+                });
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+            // Out of descriptors: the oldest connection gives one back; without any there is nothing but to wait.
+            Err(e) if e.kind() != ErrorKind::Interrupted && e.kind() != ErrorKind::ConnectionAborted => {
+                if connections.pop_front().is_none() {
+                    let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 100_000_000 }));
+                }
+                return;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl Connection {
+    /// Reads or writes what can be; false when it is done with.
+    fn proceed(&mut self, handle: &impl Fn(&str) -> Answer) -> bool {
+        if self.answer.is_empty() {
+            let mut bytes = [0; 2048];
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return false,
+                Ok(length) => self.request.extend_from_slice(&bytes[..length]),
+                Err(e) => return matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+            }
+            match answer(&self.request, handle) {
+                Some(bytes) => self.answer = bytes,
+                None => return true,
+            }
+        }
+        match self.stream.write(&self.answer[self.sent..]) {
+            Ok(length) => self.sent += length,
+            Err(e) => return matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+        }
+        if self.sent < self.answer.len() {
+            return true;
+        }
+        // Says that this was all, before what the client still sends makes a reset of it.
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+        false
+    }
+}
+
+/// The bytes of the answer; `None` while the request is not whole.
+fn answer(request: &[u8], handle: &impl Fn(&str) -> Answer) -> Option<Vec<u8>> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut headers);
+    let (answer, has_body) = match parsed.parse(request) {
+        Ok(httparse::Status::Partial) if request.len() <= MAX_REQUEST => return None,
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+            (Answer::text(431, "the request is too large\n"), true)
+        }
+        Err(e) => (Answer::text(400, format!("this is no HTTP request: {e}\n")), true),
+        Ok(httparse::Status::Complete(_)) => {
+            let path = parsed.path.unwrap_or_default();
+            let path = path.split(['?', '#']).next().unwrap_or_default();
+            match parsed.method {
+                Some("GET") => (handle(path), true),
+                Some("HEAD") => (handle(path), false),
+                _ => (Answer::text(405, "only GET is answered\n"), true),
+            }
+        }
+    };
+    let reason = match answer.code {
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        _ => "Error",
+    };
+    let allow = if answer.code == 405 { "Allow: GET, HEAD\r\n" } else { "" };
+    let mut bytes = format!(
+        "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{allow}\
+         Connection: close\r\n\r\n",
+        answer.code,
+        answer.kind,
+        answer.body.len()
+    )
+    .into_bytes();
+    if has_body {
+        bytes.extend_from_slice(answer.body.as_bytes());
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+
+    fn page(path: &str) -> Answer {
+        match path {
+            "/a" => Answer::text(200, "hello\n"),
+            "/big" => Answer::text(200, "x".repeat(8 << 20)),
+            _ => Answer::text(404, "no\n"),
+        }
+    }
+
+    /// The server's thread ends with the tests.
+    fn start() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || serve(&listener, page));
+        address
+    }
+
+    fn exchange(address: SocketAddr, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        stream.write_all(request).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn requests_are_answered_and_nonsense_is_refused() {
+        let check = |request: &[u8], head: &str, body: &str| {
+            let bytes = answer(request, &page).unwrap();
+            let text = String::from_utf8(bytes).unwrap();
+            assert!(text.starts_with(head), "{text}");
+            assert_eq!(text.split_once("\r\n\r\n").unwrap().1, body, "{text}");
+        };
+        check(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 OK\r\n", "hello\n");
+        check(b"GET /a?x=1 HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n", "hello\n");
+        check(b"HEAD /a HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n", "");
+        check(b"GET /b HTTP/1.1\r\n\r\n", "HTTP/1.1 404 ", "no\n");
+        check(b"POST /a HTTP/1.1\r\n\r\n", "HTTP/1.1 405 ", "only GET is answered\n");
+        check(&[b'A'; MAX_REQUEST + 1], "HTTP/1.1 431 ", "the request is too large\n");
+        let many = format!("GET /a HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(MAX_HEADERS + 1));
+        check(many.as_bytes(), "HTTP/1.1 431 ", "the request is too large\n");
+        for nonsense in
+            [&b"\x16\x03\x01\x02\x00"[..], b"GET /a\r\n\r\n", b"GET /a HTTP/9\r\n\r\n", b"\x00\x00"]
+        {
+            assert!(answer(nonsense, &page).unwrap().starts_with(b"HTTP/1.1 400 "));
+        }
+        let whole = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+        for end in 0..whole.len() {
+            assert_eq!(answer(&whole[..end], &page), None, "{end}");
+        }
+    }
+
+    #[test]
+    fn idle_and_half_finished_clients_hold_up_nobody() {
+        let address = start();
+        // More than are kept: connected and silent, or with half a request, or not reading a large answer.
+        let held: Vec<TcpStream> = (0..3 * MAX_CONNECTIONS)
+            .map(|i| {
+                let mut stream = TcpStream::connect(address).unwrap();
+                let text: &[u8] = match i % 3 {
+                    0 => b"",
+                    1 => b"GET /a HT",
+                    _ => b"GET /big HTTP/1.1\r\n\r\n",
+                };
+                // The oldest have been closed by the server.
+                let _ = stream.write_all(text);
+                stream
+            })
+            .collect();
+        for _ in 0..20 {
+            assert!(exchange(address, b"GET /a HTTP/1.1\r\n\r\n").ends_with("\r\n\r\nhello\n"));
+        }
+        drop(held);
+        assert!(exchange(address, b"GET /big HTTP/1.1\r\n\r\n").len() > 8 << 20);
+    }
+
+    #[test]
+    fn a_silent_client_is_closed_after_a_while() {
+        let address = start();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+        assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0, "closed by the server");
+    }
+}
