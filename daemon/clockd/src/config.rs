@@ -243,6 +243,7 @@ impl Settings {
 /// The verb `check-config`: says what the daemon would run with. The error is for the user.
 pub(crate) fn check(file: &Path) -> Result<(), String> {
     let settings = Settings::load(&RunArgs { config: Some(file.to_owned()), ..RunArgs::default() })?;
+    settings.open_sources()?;
     println!("{} is fine: {}", file.display(), settings.summary());
     Ok(())
 }
