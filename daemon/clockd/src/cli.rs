@@ -23,7 +23,7 @@ pub(crate) enum Command {
     /// Show the running daemon's state; exit code 1 when there is none.
     Status(StatusArgs),
     /// Show the time sources, one a line, as `chronyc sources` does.
-    Sources(StatusArgs),
+    Sources(SourcesArgs),
     /// Show how corrected time follows its sources, as `chronyc tracking` does.
     Tracking(StatusArgs),
     /// Make the page for a daemon that runs as another user; the systemd unit calls this as root.
@@ -76,7 +76,18 @@ pub(crate) struct RunArgs {
     pub(crate) log_level: Option<Level>,
 }
 
-/// Arguments of `status`, `sources` and `tracking`.
+/// Arguments of `sources`.
+#[derive(Args, Debug)]
+pub(crate) struct SourcesArgs {
+    /// As for `status`.
+    #[command(flatten)]
+    pub(crate) status: StatusArgs,
+    /// Under each source: its kind, its address, whether it is authenticated, and what became of its packets.
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+}
+
+/// Arguments of `status` and `tracking`.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
     /// Print JSON.

@@ -215,7 +215,7 @@ impl Settings {
             })?),
         };
         let burst = within("burst_interval_ms", file.burst_interval_ms, 500, 50, 2000)?;
-        Ok(Self {
+        let settings = Self {
             servers,
             pools,
             nts_servers,
@@ -236,7 +236,21 @@ impl Settings {
             metrics,
             log_format: args.log_format.or(file.log_format).unwrap_or_else(Format::fitting),
             validity: seconds("validity_s", file.validity_s, 10, 2, 3600)?,
-        })
+        };
+        settings.check_names()?;
+        Ok(settings)
+    }
+
+    /// Names of sources are keys for people and for metrics, and a server that is asked both plainly and under NTS would
+    /// have two votes.
+    fn check_names(&self) -> Result<(), String> {
+        let names: Vec<String> = self.sources().iter().map(ToString::to_string).collect();
+        match names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+            None => Ok(()),
+            Some((_, name)) => Err(format!(
+                "two sources are called {name}: name each server once, either in `servers` or in `nts_servers`"
+            )),
+        }
     }
 }
 
@@ -366,6 +380,7 @@ mod tests {
         check("min_poll_s = 8\nmax_poll_s = 4", &["at least 8"]);
         check("log_level = 'loud'", &["loud", "`debug`"]);
         check("anchor = 'sundial'", &["sundial", "`boottime`"]);
+        check("servers = ['a']\nnts_servers = ['a']", &["called a", "`nts_servers`"]);
         check("metrics = 'localhost'", &["`metrics` is \"localhost\"", "127.0.0.1:9473"]);
         check("log_format = 'xml'", &["xml", "`journal-prefix`"]);
         check("state_file = ''", &["`state_file` is empty", "none"]);

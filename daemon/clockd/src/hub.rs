@@ -2,6 +2,7 @@
 
 use crate::config::Settings;
 use crate::disruption::Notices;
+use crate::environment::EnvironmentWatch;
 use crate::estimate::Estimate;
 use crate::log::{self, Level};
 use crate::notify::Notifier;
@@ -15,7 +16,7 @@ use crate::tracking::Tracker;
 use chronotick::os_clock::{boottime, realtime_boottime_pair};
 use chronotick_core::{MonoTime, Span, Timestamp};
 use chronotick_discipline::{Agreement, Correction, State, Verdict};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,6 +64,7 @@ pub(crate) struct Hub {
     board: Arc<Board>,
     notifier: Notifier,
     notify_due: MonoTime,
+    environment: EnvironmentWatch,
     status_failed: bool,
     name_failed: bool,
 }
@@ -111,6 +113,7 @@ impl Hub {
             board,
             notifier,
             notify_due: started + NOTIFY_EVERY,
+            environment: EnvironmentWatch::new(Path::new("/"), started),
             status_failed: false,
             name_failed: false,
         }
@@ -127,6 +130,9 @@ impl Hub {
         self.notifier.ready(&self.summary(boottime()));
         while !stop.is_set() {
             let now = boottime();
+            if let Some(seen) = self.environment.look(now) {
+                self.estimate().observe(seen.temperature_celsius, seen.load);
+            }
             if now >= status_due {
                 self.restore_name();
                 self.write_status(self.state_word());
@@ -385,6 +391,7 @@ impl Hub {
             last_disruption: noticed.last_disruption.map(|(at, why)| happened(at, why)),
             steps: noticed.steps,
             last_step: noticed.last_step.map(|(at, by)| happened(at, format!("stepped by {by}"))),
+            environment: self.environment.newest(),
         }
     }
 

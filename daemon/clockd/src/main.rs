@@ -7,6 +7,7 @@ mod config;
 mod create_page;
 mod disruption;
 mod endpoint;
+mod environment;
 mod estimate;
 mod eval;
 mod http;

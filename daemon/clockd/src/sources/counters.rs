@@ -43,6 +43,19 @@ pub(crate) struct SourceCounters {
 }
 
 impl SourceCounters {
+    /// Ignored packets, with the reason in one word.
+    pub(crate) fn ignored(&self) -> [(&'static str, u64); 7] {
+        [
+            ("short", self.bogus_short),
+            ("mode", self.bogus_mode),
+            ("origin", self.bogus_origin),
+            ("extension", self.bogus_extension),
+            ("unique_id", self.bogus_unique_id),
+            ("unauthenticated", self.bogus_unauthenticated),
+            ("authenticator", self.bogus_authenticator),
+        ]
+    }
+
     /// Counts an ignored packet.
     pub(crate) fn count(&mut self, bogus: Bogus) {
         *match bogus {
