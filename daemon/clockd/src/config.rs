@@ -240,6 +240,14 @@ impl Settings {
     }
 }
 
+/// The verb `check-config`: says what the daemon would run with. The error is for the user.
+pub(crate) fn check(file: &Path) -> Result<(), String> {
+    let settings = Settings::load(&RunArgs { config: Some(file.to_owned()), ..RunArgs::default() })?;
+    settings.open_sources()?;
+    println!("{} is fine: {}", file.display(), settings.summary());
+    Ok(())
+}
+
 /// Reads a list of names. The same one twice would have two votes.
 fn named(
     what: &str,
@@ -255,20 +263,6 @@ fn named(
         names.push(name);
     }
     Ok(names)
-}
-
-/// The verb `check-config`: says what the daemon would run with. The error is for the user.
-pub(crate) fn check(file: &Path) -> Result<(), String> {
-    let settings = Settings::load(&RunArgs { config: Some(file.to_owned()), ..RunArgs::default() })?;
-    settings.open_sources()?;
-    println!(
-        "{} is fine: {} at {} Hz from {}",
-        file.display(),
-        settings.page.display(),
-        settings.rate_hz,
-        settings.described_sources()
-    );
-    Ok(())
 }
 
 #[cfg(test)]
@@ -372,12 +366,12 @@ mod tests {
         check("min_poll_s = 8\nmax_poll_s = 4", &["at least 8"]);
         check("log_level = 'loud'", &["loud", "`debug`"]);
         check("anchor = 'sundial'", &["sundial", "`boottime`"]);
-        check("phc = '/dev/ptp0'", &["`phc_error_bound_us`"]);
-        check("chrony = 'somewhere'", &["`chrony`", "IP:PORT"]);
-        check("serve = '123'", &["`serve`", "0.0.0.0:123"]);
         check("metrics = 'localhost'", &["`metrics` is \"localhost\"", "127.0.0.1:9473"]);
         check("log_format = 'xml'", &["xml", "`journal-prefix`"]);
         check("state_file = ''", &["`state_file` is empty", "none"]);
+        check("phc = '/dev/ptp0'", &["`phc_error_bound_us`"]);
+        check("chrony = 'somewhere'", &["`chrony`", "IP:PORT"]);
+        check("serve = '123'", &["`serve`", "0.0.0.0:123"]);
         check("rate_hz =", &["c.toml"]);
     }
 }

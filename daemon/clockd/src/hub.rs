@@ -32,6 +32,7 @@ const LAST_COMPLAINT: Span = Span::from_secs(3600);
 #[derive(Clone, Debug)]
 struct Server {
     name: String,
+    mode: &'static str,
     resolved: Option<String>,
     asked: bool,
     reach: u8,
@@ -39,8 +40,6 @@ struct Server {
     poll_interval: Span,
     last_error: Option<String>,
     was_falseticker: bool,
-    /// It is part of this machine.
-    is_local: bool,
     is_authenticated: bool,
     counters: SourceCounters,
 }
@@ -83,7 +82,7 @@ impl Hub {
     ) -> Self {
         let server = |spec: &SourceSpec| Server {
             name: spec.to_string(),
-            is_local: spec.is_local(),
+            mode: spec.mode(),
             resolved: None,
             asked: false,
             reach: 0,
@@ -91,7 +90,7 @@ impl Hub {
             poll_interval: settings.min_poll,
             last_error: None,
             was_falseticker: false,
-            is_authenticated: false,
+            is_authenticated: matches!(spec, SourceSpec::Nts(_)),
             counters: SourceCounters::default(),
         };
         Self {
@@ -180,11 +179,9 @@ impl Hub {
                 if report.is_replaced {
                     // What was learned of the former server says nothing about this one.
                     self.estimate.lock().unwrap_or_else(PoisonError::into_inner).forget(report.source);
-                    log::info(format_args!(
-                        "{}: another server answers now, {}",
-                        server.name,
-                        server.resolved.as_deref().unwrap_or("at an unknown address")
-                    ));
+                    let address = server.resolved.as_deref().unwrap_or("at an unknown address");
+                    let what = format!("another server answers now, {address}");
+                    source_event(Level::Info, "source_replaced", &server.name, &what);
                 }
                 server.reach |= 1;
                 server.last_error = None;
@@ -214,19 +211,13 @@ impl Hub {
                     Verdict::Accepted | Verdict::Delayed | Verdict::Refused => {}
                     Verdict::Suspect => {
                         stop.call_for_burst(report.source);
-                        source_event(
-                            Level::Warn,
-                            "source_jumped",
-                            &name,
-                            "its time jumped; it is not believed until it insists",
-                        );
+                        let what = "its time jumped; it is not believed until it insists";
+                        source_event(Level::Warn, "source_jumped", &name, what);
                     }
-                    Verdict::Restarted => source_event(
-                        Level::Warn,
-                        "source_restarted",
-                        &name,
-                        "its time jumped and it insists: started anew with it",
-                    ),
+                    Verdict::Restarted => {
+                        let what = "its time jumped and it insists: started anew with it";
+                        source_event(Level::Warn, "source_restarted", &name, what);
+                    }
                 }
             }
             Outcome::Failure(text) => {
@@ -434,7 +425,7 @@ impl Hub {
             poll_interval_seconds: server.poll_interval.as_secs_f64(),
             samples: report.map_or(0, |r| r.samples),
             last_error: server.last_error.clone(),
-            mode: if server.is_local { "refclock" } else { "server" }.to_owned(),
+            mode: server.mode.to_owned(),
             mark: mark.to_owned(),
             last_sample_seconds_ago: newest.map(|m| (now - m.at).as_secs_f64()),
             last_sample_offset_seconds: newest.map(|m| (m.theta - system_theta).as_secs_f64()),

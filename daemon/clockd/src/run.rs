@@ -15,6 +15,7 @@ use crate::serve::{self, Server};
 use crate::sources::Source;
 use crate::sources::driver::{Driver, ReferenceIds};
 use crate::sources::pace::Pace;
+use crate::sources::plan::SourceSpec;
 use crate::state_file::{self, Saved};
 use crate::status_file::{Board, StatusFile};
 use crate::stop::Stop;
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     let serving = settings.serve.map(serve::bind).transpose()?;
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("cannot take signals: {e}"))?;
     let started = boottime();
-    let servers: Vec<String> = settings.sources().iter().map(ToString::to_string).collect();
+    let servers: Vec<String> = settings.sources().iter().map(SourceSpec::described).collect();
     let metrics = settings.metrics.map(listen).transpose()?;
     let (boot_id, saved) = read_state(&settings);
     let page = PageObject::open(&settings.page, &first_record(settings.validity)).map_err(|e| match e {
@@ -52,20 +53,18 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     let is_restored = restored.is_some();
     let estimate = Arc::new(Mutex::new(Estimate::new(discipline, restored)));
     let notices = Arc::new(Notices::default());
+    let stop = Arc::new(Stop::default());
     let disruptions =
         if page.reused { page.disruptions } else { saved.as_ref().map_or(0, |s| s.disruptions) };
-    let stop = Arc::new(Stop::default());
+    let hurry = stop.clone();
     let start = Start {
         started,
         validity: settings.validity,
         anchor: settings.anchor,
         monitor: Monitor::new(disruptions, saved.map(|s| s.clocks)),
         notices: notices.clone(),
-        // A burst now brings the correction back sooner than the next poll.
-        on_disruption: Box::new({
-            let stop = stop.clone();
-            move || stop.call_all_for_burst()
-        }),
+        // A burst brings the correction back sooner than the next poll.
+        on_disruption: Box::new(move || hurry.call_all_for_burst()),
     };
     let (mut publisher, repair) = Publisher::new(page.cell, start);
     // Before anything that may be slow: the page was withdrawn, or is running out, since the last daemon ended.
@@ -105,7 +104,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
         fault,
     };
 
-    let (threads, failed) = shared.start(started, sources, Sockets { metrics, serving });
+    let (threads, failed) = shared.start(started, Opened { sources, serving, metrics });
     if let Some(e) = failed {
         shared.fault.happened.store(true, Ordering::SeqCst);
         log::error(format_args!("cannot start a thread: {e}"));
@@ -150,10 +149,11 @@ fn read_state(settings: &Settings) -> (Option<String>, Option<Saved>) {
     (Some(boot_id), saved)
 }
 
-/// Where the daemon listens.
-struct Sockets {
-    metrics: Option<TcpListener>,
+/// What was opened before any thread began, for one of them each.
+struct Opened {
+    sources: Vec<Box<dyn Source>>,
     serving: Option<UdpSocket>,
+    metrics: Option<TcpListener>,
 }
 
 /// What the threads share.
@@ -174,22 +174,16 @@ struct Shared<'a> {
 impl Shared<'_> {
     /// Starts all threads and returns those to wait for at the end, the publisher first. The threads of the servers
     /// are not among them: one may hang in the resolver for longer than anybody wants to wait.
-    fn start(
-        &self,
-        started: MonoTime,
-        sources: Vec<Box<dyn Source>>,
-        sockets: Sockets,
-    ) -> (Vec<JoinHandle<()>>, Option<io::Error>) {
+    fn start(&self, started: MonoTime, opened: Opened) -> (Vec<JoinHandle<()>>, Option<io::Error>) {
         let mut threads = Vec::new();
-        let failed = self.start_all(started, sources, sockets, &mut threads).err();
+        let failed = self.start_all(started, opened, &mut threads).err();
         (threads, failed)
     }
 
     fn start_all(
         &self,
         started: MonoTime,
-        sources: Vec<Box<dyn Source>>,
-        sockets: Sockets,
+        opened: Opened,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> io::Result<()> {
         let (sender, reports) = mpsc::channel();
@@ -209,13 +203,13 @@ impl Shared<'_> {
         );
         let stop = self.stop.clone();
         threads.push(self.spawn("discipline", move || hub.run(&reports, &stop))?);
-        if let Some(listener) = sockets.metrics {
+        if let Some(listener) = opened.metrics {
             let (page, board) = (self.settings.page.clone(), self.board.clone());
             // Not waited for: it ends with the process.
             self.spawn("metrics", move || endpoint::run(&listener, &page, &board))?;
         }
-        let reference_ids: ReferenceIds = Arc::new(Mutex::new(vec![[0; 4]; sources.len()]));
-        if let Some(socket) = sockets.serving {
+        let reference_ids: ReferenceIds = Arc::new(Mutex::new(vec![[0; 4]; opened.sources.len()]));
+        if let Some(socket) = opened.serving {
             let server = Server::new(socket, self.estimate.clone(), reference_ids.clone());
             let stop = self.stop.clone();
             threads.push(self.spawn("serve", move || server.run(&stop))?);
@@ -225,7 +219,7 @@ impl Shared<'_> {
             max_poll: self.settings.max_poll,
             burst_interval: self.settings.burst_interval,
         };
-        for (source, what) in sources.into_iter().enumerate() {
+        for (source, what) in opened.sources.into_iter().enumerate() {
             let driver = Driver {
                 source,
                 what,
@@ -271,12 +265,7 @@ fn notifier() -> Notifier {
 }
 
 fn announce(settings: &Settings) {
-    let line = format!(
-        "chronotick-daemon publishing to {} at {} Hz (servers: {})\n",
-        settings.page.display(),
-        settings.rate_hz,
-        settings.described_sources()
-    );
+    let line = format!("chronotick-daemon publishing to {}\n", settings.summary());
     // A closed standard output must not end the clock.
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());

@@ -70,7 +70,7 @@ pub(crate) struct ServerStatus {
     pub(crate) samples: usize,
     /// Why the newest request gave no measurement; `None` when it gave one.
     pub(crate) last_error: Option<String>,
-    /// `server`; other kinds of sources have other words.
+    /// `server`, `pool`, `nts`, `kernel`, `phc` or `chrony`.
     pub(crate) mode: String,
     /// As in `chronyc sources`: `*` the reference, `+` combined with it, `-` usable but not combined, `x` falseticker,
     /// `?` unreachable, stopped or not measured yet.
@@ -83,10 +83,9 @@ pub(crate) struct ServerStatus {
     pub(crate) last_sample_residual_seconds: Option<f64>,
     /// How far the newest sample may be wrong.
     pub(crate) last_sample_error_seconds: Option<f64>,
-    /// Its answers are proven to be its own (NTS, or a clock of this machine).
+    /// Its answers are proven to be its own.
     pub(crate) authenticated: bool,
     /// Packets since the start, by what became of them.
-    #[serde(default)]
     pub(crate) counters: SourceCounters,
 }
 

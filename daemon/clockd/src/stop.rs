@@ -70,7 +70,6 @@ impl Stop {
     }
 
     /// Asks all sources for a burst, because the local clock was disturbed.
-    #[allow(dead_code, reason = "called by whoever notices that the local clock was disturbed")]
     pub(crate) fn call_all_for_burst(&self) {
         let mut state = self.state();
         state.calls_to_all = state.calls_to_all.wrapping_add(1);

@@ -32,9 +32,24 @@ pub(crate) enum SourceSpec {
 }
 
 impl SourceSpec {
-    /// It is part of this machine.
-    pub(crate) fn is_local(&self) -> bool {
-        matches!(self, Self::Kernel | Self::Phc(_) | Self::Chrony(_))
+    /// What kind it is, in one word.
+    pub(crate) fn mode(&self) -> &'static str {
+        match self {
+            Self::Server(_) => "server",
+            Self::PoolMember(..) => "pool",
+            Self::Nts(_) => "nts",
+            Self::Kernel => "kernel",
+            Self::Phc(_) => "phc",
+            Self::Chrony(_) => "chrony",
+        }
+    }
+
+    /// The name, with the kind where two kinds may share a name.
+    pub(crate) fn described(&self) -> String {
+        match self {
+            Self::PoolMember(..) | Self::Nts(_) | Self::Phc(_) => format!("{} {self}", self.mode()),
+            _ => self.to_string(),
+        }
     }
 }
 
@@ -65,16 +80,17 @@ impl Settings {
         servers.chain(nts).chain(kernel).chain(phc).chain(chrony).chain(members).collect()
     }
 
-    /// The sources as a list for people.
-    pub(crate) fn described_sources(&self) -> String {
-        let servers = self.servers.iter().map(ToString::to_string);
-        let nts = self.nts_servers.iter().map(|name| format!("nts {name}"));
+    /// What the daemon does with this configuration, in one line. A pool is named once.
+    pub(crate) fn summary(&self) -> String {
+        let sources = self.sources();
+        let fixed = sources.iter().filter(|s| !matches!(s, SourceSpec::PoolMember(..)));
         let pools = self.pools.iter().map(|name| format!("pool {name}"));
-        let local = self.sources().into_iter().filter(SourceSpec::is_local).map(|s| s.to_string());
-        servers.chain(nts).chain(pools).chain(local).collect::<Vec<String>>().join(", ")
+        let names: Vec<String> = fixed.map(SourceSpec::described).chain(pools).collect();
+        let serving = self.serve.map_or(String::new(), |address| format!(", serving NTP at {address}"));
+        format!("{} at {} Hz (sources: {}){serving}", self.page.display(), self.rate_hz, names.join(", "))
     }
 
-    /// All sources, ready to be asked. The error is for the user.
+    /// The same, ready to be asked. The error is for the user.
     pub(crate) fn open_sources(&self) -> Result<Vec<Box<dyn Source>>, String> {
         let claims = Arc::new(Claims::default());
         let resolver: Resolver = system_resolver();
