@@ -34,11 +34,13 @@ fn chronyds_estimate_and_bound_are_taken_over() {
     assert!(daemon.ready_line.contains(&format!("chrony 127.0.0.1:{command_port}")), "{}", daemon.ready_line);
     let offset = offset_of_first_source(&daemon);
     assert!((offset - LIE_NS as f64 * 1e-9).abs() < 0.005, "{offset}");
-    daemon.wait_for_line("-> warming_up");
-    let before = liar.true_time(realtime());
-    let reading = daemon.client().now().unwrap();
-    let after = liar.true_time(realtime());
-    assert!(!reading.bound.is_unbounded(), "{reading:?}");
+    let client = daemon.client();
+    let (before, reading, after) = eventually("a bound", || {
+        let before = liar.true_time(realtime());
+        let reading = client.now().unwrap();
+        let after = liar.true_time(realtime());
+        (!reading.bound.is_unbounded()).then_some((before, reading, after))
+    });
     assert!(reading.bound.earliest() <= after && before <= reading.bound.latest(), "{reading:?} {before:?}");
     let server = daemon.status()["servers"][0].clone();
     assert_eq!((&server["stratum"], &server["authenticated"]), (&2.into(), &false.into()), "{server}");
