@@ -42,9 +42,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
         other => other.to_string(),
     })?;
     let config = Config { horizon: settings.holdover, ..Config::default() };
-    let discipline = Discipline::new(config, settings.servers.len());
+    let mut discipline = Discipline::new(config, settings.servers.len());
     let restored = saved.as_ref().and_then(|s| s.restored(&servers, settings.holdover, started));
     let is_restored = restored.is_some();
+    if let Some(saved) = saved.as_ref().filter(|_| is_restored).and_then(|s| s.discipline.as_ref()) {
+        // What it refuses, it learns again.
+        let _ = discipline.restore(started, saved);
+    }
     let estimate = Arc::new(Mutex::new(Estimate::new(discipline, restored)));
     let notices = Arc::new(Notices::default());
     let disruptions =
