@@ -40,9 +40,18 @@ pub(crate) struct RunArgs {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// NTP server, repeatable [default: 0.pool.ntp.org to 3.pool.ntp.org].
+    /// NTP server, repeatable [default, without any other source: 0.pool.ntp.org to 3.pool.ntp.org].
     #[arg(long = "server", value_name = "HOST[:PORT]")]
     pub(crate) servers: Vec<String>,
+    /// Pool of NTP servers, of which up to four are asked, repeatable.
+    #[arg(long = "pool", value_name = "HOST[:PORT]")]
+    pub(crate) pools: Vec<String>,
+    /// NTP server that is asked under NTS, by the name of its key exchange, repeatable.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) nts: Vec<String>,
+    /// Answer NTP requests at this address from corrected time.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) serve: Option<String>,
     /// Name or absolute path of the clock page [default: $CHRONOTICK_SHM, else chronotick_shm].
     #[arg(long, value_name = "NAME")]
     pub(crate) shm: Option<String>,

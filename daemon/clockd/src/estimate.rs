@@ -87,6 +87,11 @@ impl Estimate {
         verdict
     }
 
+    /// As [`Discipline::forget`].
+    pub(crate) fn forget(&mut self, source: usize) {
+        self.discipline.forget(source);
+    }
+
     /// The local clock was disrupted: nothing that was measured before is believed.
     pub(crate) fn disrupt(&mut self, what: Disruption) {
         self.restored = None;

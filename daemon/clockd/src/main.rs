@@ -20,6 +20,7 @@ mod publisher;
 mod record;
 mod run;
 mod saver;
+mod serve;
 mod sources;
 mod state_file;
 mod status;

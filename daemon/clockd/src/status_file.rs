@@ -1,5 +1,6 @@
 //! The status file beside the page: what does not fit into 128 bytes.
 
+use crate::sources::SourceCounters;
 use crate::tracking::Tracking;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
@@ -69,7 +70,7 @@ pub(crate) struct ServerStatus {
     pub(crate) samples: usize,
     /// Why the newest request gave no measurement; `None` when it gave one.
     pub(crate) last_error: Option<String>,
-    /// `server`; other kinds of sources have other words.
+    /// `server`, `pool`, `nts`, `kernel`, `phc` or `chrony`.
     pub(crate) mode: String,
     /// As in `chronyc sources`: `*` the reference, `+` combined with it, `-` usable but not combined, `x` falseticker,
     /// `?` unreachable, stopped or not measured yet.
@@ -82,8 +83,10 @@ pub(crate) struct ServerStatus {
     pub(crate) last_sample_residual_seconds: Option<f64>,
     /// How far the newest sample may be wrong.
     pub(crate) last_sample_error_seconds: Option<f64>,
-    /// The newest sample was authenticated.
+    /// Its answers are proven to be its own.
     pub(crate) authenticated: bool,
+    /// Packets since the start, by what became of them.
+    pub(crate) counters: SourceCounters,
 }
 
 /// The newest status, for the other threads of the daemon.
@@ -159,6 +162,8 @@ mod tests {
                 poll_interval_seconds: 4.0,
                 samples: 0,
                 last_error: Some("e".into()),
+                authenticated: true,
+                counters: SourceCounters { sent: 3, ..SourceCounters::default() },
                 ..ServerStatus::default()
             }],
             ..StatusFile::default()
