@@ -79,6 +79,16 @@ impl Estimate {
         verdict
     }
 
+    /// As [`Discipline::observe`].
+    pub(crate) fn observe(&mut self, temperature_c: Option<f64>, load: Option<f64>) {
+        self.discipline.observe(temperature_c, load);
+    }
+
+    /// As [`Discipline::forget`].
+    pub(crate) fn forget(&mut self, source: usize) {
+        self.discipline.forget(source);
+    }
+
     /// The local clock was disrupted: nothing that was measured before is believed.
     pub(crate) fn disrupt(&mut self, what: Disruption) {
         self.restored = None;

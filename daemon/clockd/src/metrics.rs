@@ -1,5 +1,6 @@
 //! The status in the text format of Prometheus. Units are seconds; rates are seconds per second.
 
+use crate::sources::SourceCounters;
 use crate::status::Answer;
 use std::fmt::Write as _;
 
@@ -21,7 +22,7 @@ pub(crate) fn text(answer: &Answer) -> String {
             status.with(&[("status", word)], Some(f64::from(answer.status == word)));
         }
     }
-    let simple: [(&str, &str, Option<f64>); 19] = [
+    let simple: [(&str, &str, Option<f64>); 21] = [
         ("offset_seconds", "Corrected time minus the system clock.", answer.offset_seconds),
         ("max_error_seconds", "Hard bound on the error of corrected time.", answer.max_error_seconds),
         ("sigma_seconds", "One standard deviation of corrected time.", answer.sigma_seconds),
@@ -89,6 +90,16 @@ pub(crate) fn text(answer: &Answer) -> String {
             "Pages published in a second, as configured.",
             answer.publish_rate_hz.map(f64::from),
         ),
+        (
+            "temperature_celsius",
+            "The hottest thermometer of the machine.",
+            answer.environment.and_then(|e| e.temperature_celsius),
+        ),
+        (
+            "load",
+            "Mean number of runnable tasks over the last minute.",
+            answer.environment.and_then(|e| e.load),
+        ),
     ];
     for (name, help, value) in simple {
         out.gauge(name, help).with(&[], value);
@@ -120,7 +131,7 @@ fn sources(out: &mut Exposition, answer: &Answer) {
         }
     }
     type Value = fn(&crate::status_file::ServerStatus) -> Option<f64>;
-    let families: [(&str, &str, Value); 9] = [
+    let families: [(&str, &str, Value); 10] = [
         ("source_offset_seconds", "The source's time minus the system clock.", |s| s.offset_seconds),
         ("source_residual_seconds", "The newest sample minus corrected time.", |s| {
             s.last_sample_residual_seconds
@@ -136,11 +147,50 @@ fn sources(out: &mut Exposition, answer: &Answer) {
         ("source_poll_interval_seconds", "To the next request.", |s| Some(s.poll_interval_seconds)),
         ("source_last_sample_age_seconds", "Since the newest sample.", |s| s.last_sample_seconds_ago),
         ("source_samples", "Samples in the fit.", |s| Some(s.samples as f64)),
+        ("source_authenticated", "1 when its answers are proven to be its own.", |s| {
+            Some(f64::from(s.authenticated))
+        }),
     ];
     for (name, help, value) in families {
         let mut family = out.gauge(name, help);
         for s in &answer.servers {
             family.with(&[("source", &s.address)], value(s));
+        }
+    }
+    source_counters(out, answer);
+}
+
+fn source_counters(out: &mut Exposition, answer: &Answer) {
+    type Count = fn(&SourceCounters) -> u64;
+    let plain: [(&str, &str, Count); 7] = [
+        ("source_requests_total", "Requests sent, or readings tried of a local source.", |c| c.sent),
+        ("source_packets_total", "Packets received, of any kind.", |c| c.received),
+        ("source_measurements_total", "Answers that became a measurement.", |c| c.accepted),
+        ("source_kernel_timestamps_total", "Measurements whose receive time is the kernel's.", |c| {
+            c.kernel_timestamps
+        }),
+        ("source_nts_naks_total", "The server has forgotten our keys, or somebody says so.", |c| c.nts_naks),
+        ("source_key_exchanges_total", "Key exchanges begun.", |c| c.key_exchanges),
+        ("source_key_exchange_failures_total", "Key exchanges that failed.", |c| c.key_exchanges_failed),
+    ];
+    for (name, help, count) in plain {
+        let mut family = out.family(name, "counter", help);
+        for s in &answer.servers {
+            family.with(&[("source", &s.address)], Some(count(&s.counters) as f64));
+        }
+    }
+    let help = "Answers to our request that could not be used, by whose fault it was.";
+    let mut family = out.family("source_unusable_answers_total", "counter", help);
+    for s in &answer.servers {
+        for (reason, count) in [("refused", s.counters.refused), ("absurd", s.counters.absurd)] {
+            family.with(&[("source", &s.address), ("reason", reason)], Some(count as f64));
+        }
+    }
+    let help = "Packets that were ignored, by what was wrong with them.";
+    let mut family = out.family("source_ignored_packets_total", "counter", help);
+    for s in &answer.servers {
+        for (reason, count) in s.counters.ignored() {
+            family.with(&[("source", &s.address), ("reason", reason)], Some(count as f64));
         }
     }
 }
@@ -191,6 +241,7 @@ impl Family<'_> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::environment::Environment;
     use crate::status_file::{ServerStatus, StatusFile};
     use crate::tracking::Tracking;
     use chronotick_core::page::Record;
@@ -270,12 +321,15 @@ pub(crate) mod tests {
             stratum: Some(2),
             reach: 0b1011_0000,
             poll_interval_seconds: 8.0,
+            authenticated: true,
+            counters: SourceCounters { sent: 7, bogus_origin: 2, ..SourceCounters::default() },
             ..ServerStatus::default()
         };
         let file = StatusFile {
             servers: vec![source("a:123", "selected"), source("[::1]:123", "no_answer")],
             tracking: Tracking { stratum: Some(3), ..Tracking::default() },
             steps: 4,
+            environment: Environment { temperature_celsius: Some(41.5), load: None },
             ..StatusFile::default()
         };
         let record = Record { sequence: 2, confidence: 0.25, measurement_count: 12, ..Record::default() };
@@ -293,12 +347,18 @@ pub(crate) mod tests {
             ("chronotick_source_state{source=\"a:123\",state=\"selected\"}", 1.0),
             ("chronotick_source_state{source=\"[::1]:123\",state=\"selected\"}", 0.0),
             ("chronotick_source_offset_seconds{source=\"[::1]:123\"}", 0.02),
+            ("chronotick_source_authenticated{source=\"a:123\"}", 1.0),
+            ("chronotick_source_requests_total{source=\"a:123\"}", 7.0),
+            ("chronotick_source_ignored_packets_total{source=\"a:123\",reason=\"origin\"}", 2.0),
+            ("chronotick_source_ignored_packets_total{source=\"a:123\",reason=\"short\"}", 0.0),
+            ("chronotick_temperature_celsius", 41.5),
         ] {
             assert_eq!(series.get(key), Some(&value), "{key}");
         }
         // Without a correction these would be lies.
         assert!(!series.contains_key("chronotick_max_error_seconds"));
         assert!(!series.contains_key("chronotick_offset_seconds"));
+        assert!(!series.contains_key("chronotick_load"));
     }
 
     #[test]

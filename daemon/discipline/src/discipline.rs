@@ -346,6 +346,15 @@ impl Discipline {
         verdict
     }
 
+    /// Forgets all that `source` has told, because another clock answers in its place from now on. The correction stays.
+    pub fn forget(&mut self, source: usize) {
+        if let Some(history) = self.sources.get_mut(source) {
+            history.forget();
+            self.falsetickers[source] = false;
+            self.survivors[source] = false;
+        }
+    }
+
     /// The correction at `now`; `None` before the first update and after the horizon.
     pub fn correction(&self, now: MonoTime) -> Option<Correction> {
         let fix = self.fix.as_ref()?;

@@ -155,6 +155,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// Forgets all but how many measurements were accepted.
+    pub fn forget(&mut self) {
+        *self = Self { accepted: self.accepted, ..Self::default() };
+    }
+
     /// Takes a measurement in. `prior` is what is believed of the rate, should this be the first.
     pub fn add(&mut self, m: Measurement, prior: RatePrior) -> Verdict {
         let newest = self.filter.back().into_iter().chain(self.suspects.last()).map(|last| last.at).max();

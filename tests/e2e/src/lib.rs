@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod binaries;
+pub mod chronyd;
 pub mod clock_daemon;
 pub mod http;
 pub mod ntp_liar;
@@ -11,6 +12,7 @@ pub mod timer_service;
 pub mod webhook_sink;
 
 pub use binaries::{bin, build, build_directory, repository};
+pub use chronyd::{Chronyd, free_port};
 pub use clock_daemon::ClockDaemon;
 pub use http::Http;
 pub use ntp_liar::{Behaviour, LiarConfig, NtpLiar};
