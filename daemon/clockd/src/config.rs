@@ -282,27 +282,55 @@ fn named(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::plan::SourceSpec;
+    use std::collections::BTreeSet;
 
     fn load(text: &str) -> Result<Settings, String> {
         let args = RunArgs { shm: Some("unit_test".into()), ..RunArgs::default() };
         Settings::merge(Settings::parse_file(Path::new("c.toml"), text)?, &args)
     }
 
+    fn repository() -> &'static Path {
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    }
+
+    /// All keys, as the parser lists them when it meets one that it does not know.
+    fn all_keys() -> Vec<String> {
+        let refusal = load("no_such_key = 1").unwrap_err();
+        let (_, list) = refusal.split_once("expected one of").unwrap();
+        list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
     #[test]
-    fn the_sample_configurations_are_read() {
-        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config");
-        let mut count = 0;
-        for entry in std::fs::read_dir(samples).unwrap() {
+    fn the_sample_configurations_are_read_and_show_every_kind_of_source() {
+        let mut seen = BTreeSet::new();
+        for entry in std::fs::read_dir(repository().join("deploy/config")).unwrap() {
             let path = entry.unwrap().path();
-            if path.extension().is_some_and(|e| e == "toml") {
-                let text = std::fs::read_to_string(&path).unwrap();
-                if let Err(e) = load(&text) {
-                    panic!("{}: {e}", path.display());
-                }
-                count += 1;
+            if path.extension().is_none_or(|e| e != "toml") {
+                continue;
             }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let settings = load(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            seen.extend(settings.sources().iter().map(SourceSpec::mode));
+            seen.extend(settings.serve.map(|_| "serve"));
+            seen.extend(settings.metrics.map(|_| "metrics"));
         }
-        assert!(count >= 3, "{count}");
+        assert_eq!(
+            seen.into_iter().collect::<Vec<_>>(),
+            ["chrony", "metrics", "nts", "phc", "pool", "serve", "server"]
+        );
+    }
+
+    #[test]
+    fn every_key_is_in_the_sample_of_all_keys_and_in_the_documentation() {
+        let sample = std::fs::read_to_string(repository().join("deploy/config/all-keys.toml")).unwrap();
+        let page = std::fs::read_to_string(repository().join("docs/clock-daemon.md")).unwrap();
+        let keys = all_keys();
+        assert!(keys.len() >= 22, "{keys:?}");
+        for key in keys {
+            assert!(sample.contains(&format!("{key} = ")), "{key} is not in all-keys.toml");
+            assert!(page.contains(&format!("\n| `{key}` |")), "{key} has no row in docs/clock-daemon.md");
+        }
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Hub {
             poll_interval: settings.min_poll,
             last_error: None,
             was_falseticker: false,
-            is_authenticated: matches!(spec, SourceSpec::Nts(_)),
+            is_authenticated: matches!(spec, SourceSpec::Nts(_) | SourceSpec::Phc(_)),
             counters: SourceCounters::default(),
         };
         Self {

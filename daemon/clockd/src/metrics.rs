@@ -1,6 +1,5 @@
 //! The status in the text format of Prometheus. Units are seconds; rates are seconds per second.
 
-use crate::sources::SourceCounters;
 use crate::status::Answer;
 use std::fmt::Write as _;
 
@@ -147,7 +146,7 @@ fn sources(out: &mut Exposition, answer: &Answer) {
         ("source_poll_interval_seconds", "To the next request.", |s| Some(s.poll_interval_seconds)),
         ("source_last_sample_age_seconds", "Since the newest sample.", |s| s.last_sample_seconds_ago),
         ("source_samples", "Samples in the fit.", |s| Some(s.samples as f64)),
-        ("source_authenticated", "1 when its answers are proven to be its own.", |s| {
+        ("source_authenticated", "1 when its answers are proven to be its own, as under NTS.", |s| {
             Some(f64::from(s.authenticated))
         }),
     ];
@@ -157,40 +156,11 @@ fn sources(out: &mut Exposition, answer: &Answer) {
             family.with(&[("source", &s.address)], value(s));
         }
     }
-    source_counters(out, answer);
-}
-
-fn source_counters(out: &mut Exposition, answer: &Answer) {
-    type Count = fn(&SourceCounters) -> u64;
-    let plain: [(&str, &str, Count); 7] = [
-        ("source_requests_total", "Requests sent, or readings tried of a local source.", |c| c.sent),
-        ("source_packets_total", "Packets received, of any kind.", |c| c.received),
-        ("source_measurements_total", "Answers that became a measurement.", |c| c.accepted),
-        ("source_kernel_timestamps_total", "Measurements whose receive time is the kernel's.", |c| {
-            c.kernel_timestamps
-        }),
-        ("source_nts_naks_total", "The server has forgotten our keys, or somebody says so.", |c| c.nts_naks),
-        ("source_key_exchanges_total", "Key exchanges begun.", |c| c.key_exchanges),
-        ("source_key_exchange_failures_total", "Key exchanges that failed.", |c| c.key_exchanges_failed),
-    ];
-    for (name, help, count) in plain {
-        let mut family = out.family(name, "counter", help);
-        for s in &answer.servers {
-            family.with(&[("source", &s.address)], Some(count(&s.counters) as f64));
-        }
-    }
-    let help = "Answers to our request that could not be used, by whose fault it was.";
-    let mut family = out.family("source_unusable_answers_total", "counter", help);
+    let help = "Requests, answers, and packets that were ignored, by what became of them.";
+    let mut events = out.family("source_events_total", "counter", help);
     for s in &answer.servers {
-        for (reason, count) in [("refused", s.counters.refused), ("absurd", s.counters.absurd)] {
-            family.with(&[("source", &s.address), ("reason", reason)], Some(count as f64));
-        }
-    }
-    let help = "Packets that were ignored, by what was wrong with them.";
-    let mut family = out.family("source_ignored_packets_total", "counter", help);
-    for s in &answer.servers {
-        for (reason, count) in s.counters.ignored() {
-            family.with(&[("source", &s.address), ("reason", reason)], Some(count as f64));
+        for (event, count) in s.counters.each() {
+            events.with(&[("source", &s.address), ("event", event)], Some(count as f64));
         }
     }
 }
@@ -321,12 +291,13 @@ pub(crate) mod tests {
             stratum: Some(2),
             reach: 0b1011_0000,
             poll_interval_seconds: 8.0,
-            authenticated: true,
-            counters: SourceCounters { sent: 7, bogus_origin: 2, ..SourceCounters::default() },
             ..ServerStatus::default()
         };
+        let mut first = source("a:123", "selected");
+        first.counters.bogus_origin = 7;
+        first.authenticated = true;
         let file = StatusFile {
-            servers: vec![source("a:123", "selected"), source("[::1]:123", "no_answer")],
+            servers: vec![first, source("[::1]:123", "no_answer")],
             tracking: Tracking { stratum: Some(3), ..Tracking::default() },
             steps: 4,
             environment: Environment { temperature_celsius: Some(41.5), load: None },
@@ -348,10 +319,10 @@ pub(crate) mod tests {
             ("chronotick_source_state{source=\"[::1]:123\",state=\"selected\"}", 0.0),
             ("chronotick_source_offset_seconds{source=\"[::1]:123\"}", 0.02),
             ("chronotick_source_authenticated{source=\"a:123\"}", 1.0),
-            ("chronotick_source_requests_total{source=\"a:123\"}", 7.0),
-            ("chronotick_source_ignored_packets_total{source=\"a:123\",reason=\"origin\"}", 2.0),
-            ("chronotick_source_ignored_packets_total{source=\"a:123\",reason=\"short\"}", 0.0),
+            ("chronotick_source_authenticated{source=\"[::1]:123\"}", 0.0),
             ("chronotick_temperature_celsius", 41.5),
+            ("chronotick_source_events_total{source=\"a:123\",event=\"bogus_origin\"}", 7.0),
+            ("chronotick_source_events_total{source=\"[::1]:123\",event=\"sent\"}", 0.0),
         ] {
             assert_eq!(series.get(key), Some(&value), "{key}");
         }

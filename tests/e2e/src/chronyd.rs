@@ -42,7 +42,9 @@ impl Chronyd {
     pub fn start(directory: &Path, port: u16, config: &str) -> Option<Self> {
         let program = Self::find()?;
         let file = directory.join("chrony.conf");
-        let text = format!("{config}\nbindcmdaddress /\npidfile {}/chronyd.pid\n", directory.display());
+        // Its usual socket is in a folder that is not ours.
+        let no_socket = if config.contains("bindcmdaddress /") { "" } else { "bindcmdaddress /\n" };
+        let text = format!("{config}\n{no_socket}pidfile {}/chronyd.pid\n", directory.display());
         std::fs::write(&file, text).expect("a writable directory");
         let user = Command::new("id").arg("-un").output().expect("every system has id");
         let user = String::from_utf8(user.stdout).expect("a user name in UTF-8");
