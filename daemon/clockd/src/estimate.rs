@@ -3,7 +3,8 @@
 use crate::log;
 use chronotick_core::{MonoTime, Span};
 use chronotick_discipline::{
-    Agreement, Correction, Discipline, Disruption, Measurement, SourceReport, State, Verdict, bound_growth,
+    Agreement, Correction, Discipline, Disruption, Forecast, Measurement, ModelReport, SourceReport, State,
+    Verdict, bound_growth,
 };
 
 /// See the module.
@@ -82,6 +83,16 @@ impl Estimate {
     /// As [`Discipline::observe`].
     pub(crate) fn observe(&mut self, temperature_c: Option<f64>, load: Option<f64>) {
         self.discipline.observe(temperature_c, load);
+    }
+
+    /// As [`Discipline::forecast`].
+    pub(crate) fn forecast(&mut self, model: usize, forecast: Option<Forecast>) {
+        self.discipline.forecast(model, forecast);
+    }
+
+    /// As [`Discipline::model_report`].
+    pub(crate) fn model_report(&self, model: usize) -> Option<ModelReport> {
+        self.discipline.model_report(model)
     }
 
     /// As [`Discipline::forget`].

@@ -31,8 +31,7 @@ impl World {
             .iter()
             .map(|_| (start + Span::from_ns((random.between(0.0, 0.3) * 1e9) as i64), 0))
             .collect();
-        let discipline =
-            Discipline::new(Config { external_models: 2, ..Config::default() }, servers.len());
+        let discipline = Discipline::new(Config { external_models: 2, ..Config::default() }, servers.len());
         Self { clock, servers, discipline, random, start, now: start, next, checks: 0, invalid: 0, seed }
     }
 
@@ -460,11 +459,17 @@ fn a_model_that_lies_moves_corrected_time_within_the_clip_and_never_narrows_the_
         for after_s in [0, 1, 10, 60, 600, 1_800] {
             let at = lied.now + Span::from_secs(after_s);
             lied.check_bound(at);
-            let (Some(h), Some(l)) = (honest.discipline.correction(at), lied.discipline.correction(at)) else {
+            let (Some(h), Some(l)) = (honest.discipline.correction(at), lied.discipline.correction(at))
+            else {
                 assert_eq!(honest.discipline.state(at), lied.discipline.state(at));
                 continue;
             };
-            assert!(l.max_error >= h.max_error, "seed {seed}, {after_s} s: {} < {}", l.max_error, h.max_error);
+            assert!(
+                l.max_error >= h.max_error,
+                "seed {seed}, {after_s} s: {} < {}",
+                l.max_error,
+                h.max_error
+            );
             // Time in corrected time, near enough.
             let age_s = (h.corrected - h.last_sync).as_secs_f64();
             let moved = (l.corrected - h.corrected).abs().as_secs_f64();
