@@ -1,85 +1,34 @@
-//! The real `chronyd` as the server: its clock is this machine's, so the truth is the system clock.
+//! The real `chronyd` as the server: its clock is this machine's, so the truth is the system clock. And as another
+//! client of the same server through the same relay.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is the failure of the test")]
 
 use chronotick::os_clock::{boottime, realtime};
 use chronotick::{Span, Status};
-use e2e::{ClockDaemon, eventually, pause};
-use std::net::{Ipv4Addr, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use e2e::{Chronyd, ClockDaemon, Relay, RelayConfig, chronyd, eventually, pause};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 /// Seconds to sample; the documented run takes 60.
 const SECONDS_ENV: &str = "CHRONOTICK_CHRONY_SECONDS";
 
-struct Chronyd {
-    child: Child,
-    port: u16,
-}
-
-impl Drop for Chronyd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+fn installed() -> Option<PathBuf> {
+    let program = Chronyd::find();
+    if program.is_none() {
+        println!("skipped: {}", chronyd::MISSING);
     }
-}
-
-fn find_chronyd() -> Option<PathBuf> {
-    ["/usr/sbin/chronyd", "/usr/bin/chronyd", "/sbin/chronyd"]
-        .map(PathBuf::from)
-        .into_iter()
-        .find(|p| p.exists())
-}
-
-impl Chronyd {
-    fn start(program: &Path, directory: &Path) -> Self {
-        let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let config = directory.join("chrony.conf");
-        let text = format!(
-            "port {port}\nbindaddress 127.0.0.1\nallow 127.0.0.1\nlocal stratum 8\ncmdport 0\n\
-             bindcmdaddress /\npidfile {}/chronyd.pid\n",
-            directory.display()
-        );
-        std::fs::write(&config, text).unwrap();
-        let user = Command::new("id").arg("-un").output().unwrap();
-        let user = String::from_utf8(user.stdout).unwrap();
-        // -x: never touches the clock; -U and -u: as whoever runs the test; -d: in the foreground.
-        let child = Command::new(program)
-            .args(["-x", "-U", "-d", "-u", user.trim(), "-f"])
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(directory.join("chronyd.log")).unwrap())
-            .spawn()
-            .unwrap();
-        let chronyd = Self { child, port };
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        socket.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        let mut request = [0u8; 48];
-        request[0] = 4 << 3 | 3;
-        request[47] = 1;
-        eventually(&format!("chronyd to answer (its log is {}/chronyd.log)", directory.display()), || {
-            let mut answer = [0; 48];
-            socket.send(&request).ok()?;
-            // A leap indicator of 3 would mean that `local` is not in force yet.
-            (socket.recv(&mut answer).ok()? == 48 && answer[0] >> 6 != 3).then_some(())
-        });
-        chronyd
-    }
+    program
 }
 
 #[test]
 fn corrected_time_agrees_with_the_system_clock_within_a_bound_under_a_millisecond() {
-    let Some(program) = find_chronyd() else {
-        println!("skipped: chronyd is not installed (Debian: apt-get install chrony)");
-        return;
-    };
+    let Some(program) = installed() else { return };
     let seconds = std::env::var(SECONDS_ENV).ok().and_then(|s| s.parse().ok()).unwrap_or(60);
     let dir = tempfile::tempdir().unwrap();
-    let chronyd = Chronyd::start(&program, dir.path());
-    let server = format!("127.0.0.1:{}", chronyd.port);
+    let chronyd = Chronyd::serve(&program, dir.path(), 8);
     // The daemon's own pace, not the fast one of the other tests.
-    let daemon = ClockDaemon::start(dir.path(), &[server], "min_poll_s = 4\nmax_poll_s = 64");
+    let servers = [chronyd.address().to_string()];
+    let daemon = ClockDaemon::start(dir.path(), &servers, "min_poll_s = 4\nmax_poll_s = 64");
     let client = daemon.client();
     daemon.wait_for_line("-> synchronized");
     eventually("a synchronized page", || (client.status() == Ok(Status::Synchronized)).then_some(()));
@@ -105,4 +54,37 @@ fn corrected_time_agrees_with_the_system_clock_within_a_bound_under_a_millisecon
     }
     assert!(samples > 0);
     println!("{samples} samples in {seconds} s: worst error {worst_error}, worst bound {worst_bound}");
+}
+
+/// What the benchmark `clock` compares us with: that *System time* of a chronyd that leaves the clock alone is its whole
+/// estimate of the offset, with our sign, is seen from an offset that is known.
+#[test]
+fn the_system_time_of_a_chronyd_that_leaves_the_clock_alone_is_its_estimate_of_the_offset() {
+    let Some(program) = installed() else { return };
+    let (dir, clients) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Chronyd::serve(&program, dir.path(), 1);
+    let shift = Span::from_ms(500);
+    let relay = Relay::start(server.address(), RelayConfig { shift, ..RelayConfig::default() }).unwrap();
+    let options = "iburst minpoll 0 maxpoll 0";
+    let client = Chronyd::measure(&program, clients.path(), relay.address(), options);
+    let daemon = ClockDaemon::start(clients.path(), &[relay.address().to_string()], "");
+    let is_near = |offset_s: f64| (offset_s - shift.as_secs_f64()).abs() < 0.02;
+    // Ten in a row: it neither goes away, as by a slew, nor adds up.
+    for _ in 0..10 {
+        eventually("chronyd's estimate", || client.tracking().unwrap().filter(|t| is_near(t.offset_s)));
+        pause(Duration::from_millis(200));
+    }
+    eventually("our estimate", || daemon.status()["offset_seconds"].as_f64().filter(|s| is_near(*s)));
+    // What we read over its protocol is what chronyc shows in the fifth field.
+    let Ok(chronyc) = Command::new("chronyc")
+        .args(["-c", "-h", "127.0.0.1", "-p", &client.command_port().unwrap().to_string(), "tracking"])
+        .output()
+    else {
+        println!("not compared with chronyc, which is not installed");
+        return;
+    };
+    let line = String::from_utf8(chronyc.stdout).unwrap();
+    let shown: f64 = line.split(',').nth(4).and_then(|f| f.parse().ok()).unwrap_or_else(|| panic!("{line}"));
+    let read = client.tracking().unwrap().unwrap().offset_s;
+    assert!((shown - read).abs() < 0.001, "chronyc shows {shown}, we read {read}: {line}");
 }
