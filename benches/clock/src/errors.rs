@@ -1,6 +1,6 @@
 //! A list of errors against the truth, and what is said of it.
 
-/// Errors in nanoseconds, without their signs.
+/// Errors in nanoseconds, with their signs.
 #[derive(Debug, Default)]
 pub(crate) struct Errors(Vec<i64>);
 
@@ -14,16 +14,21 @@ pub(crate) struct Summary {
 
 impl Errors {
     pub(crate) fn push(&mut self, error_ns: i64) {
-        self.0.push(error_ns.saturating_abs());
+        self.0.push(error_ns);
     }
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Nothing without a sample.
-    pub(crate) fn summary(&self) -> Option<Summary> {
-        let mut sorted = self.0.clone();
+    /// These and the others.
+    pub(crate) fn extend(&mut self, others: &Self) {
+        self.0.extend_from_slice(&others.0);
+    }
+
+    /// Of how far the errors are from `floor_ns`, either way; nothing without a sample.
+    pub(crate) fn summary(&self, floor_ns: i64) -> Option<Summary> {
+        let mut sorted: Vec<i64> = self.0.iter().map(|e| (e - floor_ns).abs()).collect();
         sorted.sort_unstable();
         let mean = sorted.iter().sum::<i64>() as f64 / sorted.len().max(1) as f64;
         Some(Summary {
@@ -59,9 +64,10 @@ mod tests {
     #[test]
     fn a_summary_is_of_absolute_errors_in_microseconds() {
         let mut errors = Errors::default();
-        assert!(errors.summary().is_none());
+        assert!(errors.summary(0).is_none());
         [-3000, 1000, 2000].into_iter().for_each(|ns| errors.push(ns));
-        let summary = errors.summary().unwrap();
+        let summary = errors.summary(0).unwrap();
         assert_eq!((summary.mean, summary.p99, summary.max, errors.len()), (2.0, 3.0, 3.0, 3));
+        assert_eq!(errors.summary(-3000).unwrap().max, 5.0);
     }
 }

@@ -52,6 +52,11 @@ pub(crate) fn quiet() -> RelayConfig {
 }
 
 impl Setting {
+    /// The error of whoever takes the two ways for equally long, when both are at their shortest: half their difference.
+    pub(crate) fn floor_ns(&self) -> i64 {
+        (self.out.base - self.back.base).as_ns() / 2
+    }
+
     pub(crate) fn relay(&self, seed: u64) -> RelayConfig {
         RelayConfig { out: self.out, back: self.back, shift: SHIFT, seed }
     }
