@@ -70,7 +70,68 @@ def packets():
     write("ntp_packet", "empty", b"")
 
 
+def record(kind, body=b"", critical=True):
+    return struct.pack(">HH", kind | (0x8000 if critical else 0), len(body)) + body
+
+
+def field(kind, body):
+    padded = body + bytes(max(-len(body) % 4, 12 - len(body)))
+    return struct.pack(">HH", kind, 4 + len(padded)) + padded
+
+
+def nts():
+    start, end = record(1, b"\0\0") + record(4, b"\0\x0f"), record(0)
+    cookies = b"".join(record(5, bytes([n]) * 100, False) for n in range(10))
+    for name, data in {
+        "whole": start + cookies + end, "no end": start + cookies, "no cookie": start + end, "empty": b"", "end": end,
+        "error": record(2, b"\0\x01") + end, "warning": record(3, b"\0\x01") + end, "long error": record(2, b"\0\0\x01") + end,
+        "unknown": start + record(77, b"x", False) + cookies + end, "critical": start + record(77, b"x") + cookies + end,
+        "server": start + record(6, b"ntp.example") + record(7, b"\x10\x92") + cookies + end,
+        "bad server": start + record(6, b"ntp\n") + cookies + end, "bad port": start + record(7, b"\0") + cookies + end,
+        "twice": start + start + cookies + end, "other protocol": record(1, b"\x80\0") + record(4, b"\0\x0f") + end,
+        "other algorithm": record(1, b"\0\0") + record(4, b"\0\x11") + cookies + end, "cut": (start + cookies + end)[:-6],
+        "empty cookie": start + record(5, b"", False) + end, "long cookie": start + record(5, bytes(2000), False) + end,
+    }.items():
+        write("nts_record", name, data)
+    nonce, unique = bytes.fromhex("0123456789abcdef"), field(0x0104, b"\x03" * 32)
+    answer = bytes([4 << 3 | 4, 1, 6, 0xEC]) + bytes(8) + b"GPS\0" + bytes(8) + nonce + b"\xe9\0\0\0\x80\0\0\0" * 2
+    nak = bytes([0xC0 | 4 << 3 | 4, 0]) + bytes(10) + b"NTSN" + bytes(8) + nonce + bytes(16)
+    seal = struct.pack(">HH", 16, 16) + b"\x04" * 16 + bytes(16)
+    cookie = field(0x0204, b"\x07" * 100)
+    for name, data in {
+        "empty": b"", "header": answer, "unique": answer + unique, "sealed": answer + unique + field(0x0404, seal),
+        "seal first": answer + field(0x0404, seal) + unique, "nak": nak + unique, "bare nak": nak,
+        "cookie": cookie, "cookies": cookie * 8, "placeholder": field(0x0304, bytes(100)), "short cookie": b"\x02\x04\0\x08abcd",
+        "no body": b"\x02\x04\0\x04", "zero length": b"\x02\x04\0\0", "odd length": b"\x02\x04\0\x07abc", "overlong": b"\x02\x04\xff\xfc",
+        "long nonce": unique + field(0x0404, struct.pack(">HH", 0xFFFF, 16) + bytes(32)),
+        "long seal": unique + field(0x0404, struct.pack(">HH", 16, 0xFFFF) + bytes(32)),
+        "no nonce": unique + field(0x0404, struct.pack(">HH", 0, 16) + bytes(32)),
+        "other unique": field(0x0104, b"\x09" * 32) + field(0x0404, seal), "mac": unique + bytes(20),
+    }.items():
+        write("nts_packet", name, data)
+
+
+def exchanges():
+    moments = struct.pack("<qqq", 10**12, 10**12 + 2 * 10**7, 1_800_000_000 * 10**9)
+    seconds = 1_800_000_000 + 2_208_988_800
+    times = struct.pack(">IIIIII", seconds - 60, 0, 7, 7, seconds, 0) + struct.pack(">II", seconds, 2**22)
+    answer = bytes([4 << 3 | 4, 2, 6, 0xEC]) + bytes.fromhex("0000 0100 0000 0200 7f000001".replace(" ", "")) + times
+    request = bytes([4 << 3 | 3]) + bytes(39) + bytes(range(8))
+    tracking = bytes([6, 2, 0, 0]) + struct.pack(">HHHHHHI", 33, 5, 0, 0, 0, 0, 9) + bytes(8) + bytes([192, 0, 2, 1]) + bytes(20)
+    tracking += struct.pack(">HH", 3, 0) + bytes(12) + bytes.fromhex("f5000001") * 9
+    for name, data in {
+        "answer": answer, "kiss": bytes([0xE4, 0]) + answer[2:12] + b"DENY" + answer[16:], "request": request,
+        "old request": bytes([3 << 3 | 3]) + request[1:], "long request": request + bytes(100), "control": bytes([4 << 3 | 6]) + bytes(100),
+        "tracking": tracking, "refused": tracking[:8] + b"\0\x02" + tracking[10:], "short tracking": tracking[:60],
+        "far": answer[:4] + b"\xff" * 8 + answer[12:], "no stamps": answer[:32] + bytes(16), "short": answer[:47], "empty": b"",
+    }.items():
+        write("ntp_exchange", name, moments + data)
+        write("ntp_exchange", f"{name} at odd times", struct.pack("<qqq", -(2**63), 2**63 - 1, -1) + data)
+
+
 pages()
 packets()
+nts()
+exchanges()
 for number, text in enumerate(DURATIONS):
     write("duration", f"{number:02}", text.encode())

@@ -161,7 +161,7 @@ def fuzz(stages):
     if subprocess.run(["cargo", "+nightly", "fuzz", "--version"], capture_output=True, cwd=ROOT).returncode:
         stages.skip("fuzzing", "no nightly toolchain with cargo-fuzz here; the corpus was replayed by other tests")
         return
-    for target in ("page", "duration", "ntp_packet"):
+    for target in ("page", "duration", "ntp_packet", "ntp_exchange", "nts_record", "nts_packet"):
         found = ROOT / "fuzz" / "found" / target
         found.mkdir(parents=True, exist_ok=True)
         stages.run(f"fuzz {target}", ["cargo", "+nightly", "fuzz", "run", target, found, f"corpus/{target}", "--",

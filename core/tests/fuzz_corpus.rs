@@ -1,11 +1,9 @@
-//! Replays the corpora of the fuzz targets: what fuzzing once found never comes back.
+//! Replays the corpora of the fuzz targets of this crate: what fuzzing once found never comes back.
 #![cfg(not(loom))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "../../fuzz/checks/duration.rs"]
 mod duration;
-#[path = "../../fuzz/checks/ntp_packet.rs"]
-mod ntp_packet;
 #[path = "../../fuzz/checks/page.rs"]
 mod page;
 
@@ -33,9 +31,4 @@ fn every_page_of_the_corpus() {
 #[test]
 fn every_duration_of_the_corpus() {
     replay("duration", 30, duration::check);
-}
-
-#[test]
-fn every_ntp_packet_of_the_corpus() {
-    replay("ntp_packet", 40, ntp_packet::check);
 }

@@ -1,11 +1,7 @@
 //! What must hold for any bytes taken as an NTP packet.
 
-#[allow(dead_code, unused_imports)]
-#[path = "../../daemon/clockd/src/sources/ntp/packet.rs"]
-mod packet;
-
 use chronotick_core::{Span, Timestamp};
-use packet::{NtpTimestamp, PACKET_SIZE, Packet, log2_span, short_span};
+use chronotick_ntp::packet::{NtpTimestamp, PACKET_SIZE, Packet, log2_span, short_span};
 
 /// `data`: a moment as little-endian i64 ns (zeros where missing), then the packet.
 pub(crate) fn check(data: &[u8]) {

@@ -14,13 +14,13 @@ mod settings;
 use chronotick::Span;
 use chronotick::os_clock::boottime;
 use clap::Parser;
-use e2e::chronyd::MISSING;
-use e2e::{Chronyd, ClockDaemon, Relay, pause};
+use e2e::{Chronyd, ChronydClient, ClockDaemon, Relay, pause};
 use pair::{CHRONYD_POLL, OUR_POLL, Pair};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+const MISSING: &str = "chronyd is not installed: install chrony (Debian and Ubuntu: apt-get install chrony)";
 const BETWEEN_SAMPLES: Duration = Duration::from_millis(200);
 #[derive(Parser)]
 struct Arguments {
@@ -55,15 +55,14 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let program = Chronyd::find().ok_or(MISSING)?;
-    let version = Chronyd::version(&program).unwrap_or_else(|| "of an unknown version".to_owned());
+    let version = ChronydClient::version().unwrap_or_else(|| "of an unknown version".to_owned());
     let top = tempfile::tempdir()?;
     let directory = |name: &str| -> Result<PathBuf, Failure> {
         let path = top.path().join(name);
         std::fs::create_dir(&path)?;
         Ok(path)
     };
-    let server = Chronyd::serve(&program, &directory("server")?, 1);
+    let server = Chronyd::serve(&directory("server")?, "local stratum 1").ok_or(MISSING)?;
     let mut wanted = settings::all();
     wanted.retain(|s| arguments.setting.as_deref().is_none_or(|name| name == s.name));
     if wanted.is_empty() {
@@ -76,13 +75,14 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         for j in 0..arguments.pairs.max(1) {
             let directory = directory(&format!("{}-{j}", setting.name))?;
             let seed = arguments.seed.wrapping_mul(1_000_000) + 1000 * i + j;
-            pairs.push(Pair::start(&program, &directory, server.address(), &setting, seed)?);
+            pairs.push(Pair::start(&directory, server.address(), &setting, seed)?);
         }
         all.push((setting, pairs));
     }
     // Those whose processor time is measured are asked nothing: an answer to us is not their work.
     let relay = Relay::start(server.address(), settings::quiet())?;
-    let quiet_chronyd = Chronyd::measure(&program, &directory("cpu-chronyd")?, relay.address(), CHRONYD_POLL);
+    let quiet_chronyd =
+        ChronydClient::start(&directory("cpu-chronyd")?, relay.address(), CHRONYD_POLL).ok_or(MISSING)?;
     let at_rate = |rate_hz: u32, directory: PathBuf| {
         let extra = format!("{OUR_POLL}\nrate_hz = {rate_hz}");
         ClockDaemon::start(&directory, &[relay.address().to_string()], &extra)

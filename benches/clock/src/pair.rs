@@ -4,7 +4,8 @@ use crate::errors::Errors;
 use crate::settings::{SHIFT, Setting};
 use chronotick::os_clock::realtime;
 use chronotick::{Client, Reading, Span, Status, Timestamp};
-use e2e::{Chronyd, ClockDaemon, Relay};
+use e2e::{ChronydClient, ClockDaemon, Relay};
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -19,7 +20,7 @@ const CLEAN: Span = Span::from_us(2);
 pub(crate) struct Pair {
     pub(crate) relay: Relay,
     pub(crate) seen: Seen,
-    chronyd: Chronyd,
+    chronyd: ChronydClient,
     client: Client,
     /// Runs as long as the pair.
     _ours: ClockDaemon,
@@ -53,14 +54,14 @@ impl Seen {
 
 impl Pair {
     pub(crate) fn start(
-        program: &Path,
         directory: &Path,
         server: SocketAddr,
         setting: &Setting,
         seed: u64,
-    ) -> std::io::Result<Self> {
+    ) -> io::Result<Self> {
         let relay = Relay::start(server, setting.relay(seed))?;
-        let chronyd = Chronyd::measure(program, directory, relay.address(), CHRONYD_POLL);
+        let chronyd = ChronydClient::start(directory, relay.address(), CHRONYD_POLL)
+            .ok_or_else(|| io::Error::other("chronyd is gone"))?;
         let ours = ClockDaemon::start(directory, &[relay.address().to_string()], OUR_POLL);
         Ok(Self { relay, seen: Seen::default(), chronyd, client: ours.client(), _ours: ours })
     }

@@ -23,7 +23,7 @@ pub(crate) enum Command {
     /// Show the running daemon's state; exit code 1 when there is none.
     Status(StatusArgs),
     /// Show the time sources, one a line, as `chronyc sources` does.
-    Sources(StatusArgs),
+    Sources(SourcesArgs),
     /// Show how corrected time follows its sources, as `chronyc tracking` does.
     Tracking(StatusArgs),
     /// Make the page for a daemon that runs as another user; the systemd unit calls this as root.
@@ -40,9 +40,18 @@ pub(crate) struct RunArgs {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// NTP server, repeatable [default: 0.pool.ntp.org to 3.pool.ntp.org].
+    /// NTP server, repeatable [default, without any other source: 0.pool.ntp.org to 3.pool.ntp.org].
     #[arg(long = "server", value_name = "HOST[:PORT]")]
     pub(crate) servers: Vec<String>,
+    /// Pool of NTP servers, of which up to four are asked, repeatable.
+    #[arg(long = "pool", value_name = "HOST[:PORT]")]
+    pub(crate) pools: Vec<String>,
+    /// NTP server that is asked under NTS, by the name of its key exchange, repeatable.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) nts: Vec<String>,
+    /// Answer NTP requests at this address from corrected time.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) serve: Option<String>,
     /// Name or absolute path of the clock page [default: $CHRONOTICK_SHM, else chronotick_shm].
     #[arg(long, value_name = "NAME")]
     pub(crate) shm: Option<String>,
@@ -67,7 +76,18 @@ pub(crate) struct RunArgs {
     pub(crate) log_level: Option<Level>,
 }
 
-/// Arguments of `status`, `sources` and `tracking`.
+/// Arguments of `sources`.
+#[derive(Args, Debug)]
+pub(crate) struct SourcesArgs {
+    /// As for `status`.
+    #[command(flatten)]
+    pub(crate) status: StatusArgs,
+    /// Under each source: its kind, its address, whether it is authenticated, and what became of its packets.
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+}
+
+/// Arguments of `status` and `tracking`.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
     /// Print JSON.

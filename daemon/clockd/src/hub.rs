@@ -2,19 +2,21 @@
 
 use crate::config::Settings;
 use crate::disruption::Notices;
+use crate::environment::EnvironmentWatch;
 use crate::estimate::Estimate;
 use crate::log::{self, Level};
 use crate::notify::Notifier;
 use crate::page_object::PageNames;
 use crate::saver::Saver;
-use crate::sources::ntp::client::{Outcome, Report};
+use crate::sources::plan::SourceSpec;
+use crate::sources::{Outcome, Report, SourceCounters};
 use crate::status_file::{Board, Happened, ServerStatus, StatusFile};
 use crate::stop::Stop;
 use crate::tracking::Tracker;
 use chronotick::os_clock::{boottime, realtime_boottime_pair};
 use chronotick_core::{MonoTime, Span, Timestamp};
 use chronotick_discipline::{Agreement, Correction, State, Verdict};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +33,7 @@ const LAST_COMPLAINT: Span = Span::from_secs(3600);
 #[derive(Clone, Debug)]
 struct Server {
     name: String,
+    mode: &'static str,
     resolved: Option<String>,
     asked: bool,
     reach: u8,
@@ -38,6 +41,8 @@ struct Server {
     poll_interval: Span,
     last_error: Option<String>,
     was_falseticker: bool,
+    is_authenticated: bool,
+    counters: SourceCounters,
 }
 
 /// See the module.
@@ -59,6 +64,7 @@ pub(crate) struct Hub {
     board: Arc<Board>,
     notifier: Notifier,
     notify_due: MonoTime,
+    environment: EnvironmentWatch,
     status_failed: bool,
     name_failed: bool,
 }
@@ -76,8 +82,9 @@ impl Hub {
         notifier: Notifier,
         started: MonoTime,
     ) -> Self {
-        let server = |name: String| Server {
-            name,
+        let server = |spec: &SourceSpec| Server {
+            name: spec.to_string(),
+            mode: spec.mode(),
             resolved: None,
             asked: false,
             reach: 0,
@@ -85,6 +92,8 @@ impl Hub {
             poll_interval: settings.min_poll,
             last_error: None,
             was_falseticker: false,
+            is_authenticated: matches!(spec, SourceSpec::Nts(_) | SourceSpec::Phc(_)),
+            counters: SourceCounters::default(),
         };
         Self {
             estimate,
@@ -94,7 +103,7 @@ impl Hub {
             names,
             rate_hz: settings.rate_hz,
             started,
-            servers: settings.servers.iter().map(|s| server(s.to_string())).collect(),
+            servers: settings.sources().iter().map(server).collect(),
             state: State::NoData,
             agreement: Agreement::NoSource,
             answered_once: false,
@@ -104,6 +113,7 @@ impl Hub {
             board,
             notifier,
             notify_due: started + NOTIFY_EVERY,
+            environment: EnvironmentWatch::new(Path::new("/"), started),
             status_failed: false,
             name_failed: false,
         }
@@ -120,6 +130,9 @@ impl Hub {
         self.notifier.ready(&self.summary(boottime()));
         while !stop.is_set() {
             let now = boottime();
+            if let Some(seen) = self.environment.look(now) {
+                self.estimate().observe(seen.temperature_celsius, seen.load);
+            }
             if now >= status_due {
                 self.restore_name();
                 self.write_status(self.state_word());
@@ -135,7 +148,7 @@ impl Hub {
             let wait = (status_due - now).min(Span::from_ms(100));
             self.notifier.alive(now, self.notices.pages.load(Ordering::Relaxed));
             match reports.recv_timeout(wait.to_duration()) {
-                Ok(report) => self.take(report),
+                Ok(report) => self.take(report, stop),
                 Err(RecvTimeoutError::Timeout) => {}
                 // Every server has refused for good; the page goes on into holdover.
                 Err(RecvTimeoutError::Disconnected) => {
@@ -158,15 +171,24 @@ impl Hub {
         self.write_status("stopped");
     }
 
-    fn take(&mut self, report: Report) {
+    fn take(&mut self, report: Report, stop: &Stop) {
         let server = &mut self.servers[report.source];
         server.asked = true;
         server.poll_interval = report.poll_interval;
-        server.resolved = report.address.map(|a| a.to_string());
+        server.resolved = report.address;
+        server.is_authenticated = report.is_authenticated;
+        server.counters = report.counters;
         server.reach <<= 1;
         match report.outcome {
             Outcome::Answer(m) => {
                 self.answered_once = true;
+                if report.is_replaced {
+                    // What was learned of the former server says nothing about this one.
+                    self.estimate.lock().unwrap_or_else(PoisonError::into_inner).forget(report.source);
+                    let address = server.resolved.as_deref().unwrap_or("at an unknown address");
+                    let what = format!("another server answers now, {address}");
+                    source_event(Level::Info, "source_replaced", &server.name, &what);
+                }
                 server.reach |= 1;
                 server.last_error = None;
                 let name = server.name.clone();
@@ -193,18 +215,15 @@ impl Hub {
                 );
                 match verdict {
                     Verdict::Accepted | Verdict::Delayed | Verdict::Refused => {}
-                    Verdict::Suspect => source_event(
-                        Level::Warn,
-                        "source_jumped",
-                        &name,
-                        "its time jumped; it is not believed until it insists",
-                    ),
-                    Verdict::Restarted => source_event(
-                        Level::Warn,
-                        "source_restarted",
-                        &name,
-                        "its time jumped and it insists: started anew with it",
-                    ),
+                    Verdict::Suspect => {
+                        stop.call_for_burst(report.source);
+                        let what = "its time jumped; it is not believed until it insists";
+                        source_event(Level::Warn, "source_jumped", &name, what);
+                    }
+                    Verdict::Restarted => {
+                        let what = "its time jumped and it insists: started anew with it";
+                        source_event(Level::Warn, "source_restarted", &name, what);
+                    }
                 }
             }
             Outcome::Failure(text) => {
@@ -372,6 +391,7 @@ impl Hub {
             last_disruption: noticed.last_disruption.map(|(at, why)| happened(at, why)),
             steps: noticed.steps,
             last_step: noticed.last_step.map(|(at, by)| happened(at, format!("stepped by {by}"))),
+            environment: self.environment.newest(),
         }
     }
 
@@ -412,13 +432,14 @@ impl Hub {
             poll_interval_seconds: server.poll_interval.as_secs_f64(),
             samples: report.map_or(0, |r| r.samples),
             last_error: server.last_error.clone(),
-            mode: "server".to_owned(),
+            mode: server.mode.to_owned(),
             mark: mark.to_owned(),
             last_sample_seconds_ago: newest.map(|m| (now - m.at).as_secs_f64()),
             last_sample_offset_seconds: newest.map(|m| (m.theta - system_theta).as_secs_f64()),
             last_sample_residual_seconds: residual.map(Span::as_secs_f64),
             last_sample_error_seconds: newest.map(|m| m.root_distance_ns() / 1e9),
-            authenticated: newest.is_some_and(|m| m.authenticated),
+            authenticated: server.is_authenticated,
+            counters: server.counters,
         }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn text(answer: &Answer) -> String {
             status.with(&[("status", word)], Some(f64::from(answer.status == word)));
         }
     }
-    let simple: [(&str, &str, Option<f64>); 19] = [
+    let simple: [(&str, &str, Option<f64>); 21] = [
         ("offset_seconds", "Corrected time minus the system clock.", answer.offset_seconds),
         ("max_error_seconds", "Hard bound on the error of corrected time.", answer.max_error_seconds),
         ("sigma_seconds", "One standard deviation of corrected time.", answer.sigma_seconds),
@@ -89,6 +89,16 @@ pub(crate) fn text(answer: &Answer) -> String {
             "Pages published in a second, as configured.",
             answer.publish_rate_hz.map(f64::from),
         ),
+        (
+            "temperature_celsius",
+            "The hottest thermometer of the machine.",
+            answer.environment.and_then(|e| e.temperature_celsius),
+        ),
+        (
+            "load",
+            "Mean number of runnable tasks over the last minute.",
+            answer.environment.and_then(|e| e.load),
+        ),
     ];
     for (name, help, value) in simple {
         out.gauge(name, help).with(&[], value);
@@ -120,7 +130,7 @@ fn sources(out: &mut Exposition, answer: &Answer) {
         }
     }
     type Value = fn(&crate::status_file::ServerStatus) -> Option<f64>;
-    let families: [(&str, &str, Value); 9] = [
+    let families: [(&str, &str, Value); 10] = [
         ("source_offset_seconds", "The source's time minus the system clock.", |s| s.offset_seconds),
         ("source_residual_seconds", "The newest sample minus corrected time.", |s| {
             s.last_sample_residual_seconds
@@ -136,11 +146,21 @@ fn sources(out: &mut Exposition, answer: &Answer) {
         ("source_poll_interval_seconds", "To the next request.", |s| Some(s.poll_interval_seconds)),
         ("source_last_sample_age_seconds", "Since the newest sample.", |s| s.last_sample_seconds_ago),
         ("source_samples", "Samples in the fit.", |s| Some(s.samples as f64)),
+        ("source_authenticated", "1 when its answers are proven to be its own, as under NTS.", |s| {
+            Some(f64::from(s.authenticated))
+        }),
     ];
     for (name, help, value) in families {
         let mut family = out.gauge(name, help);
         for s in &answer.servers {
             family.with(&[("source", &s.address)], value(s));
+        }
+    }
+    let help = "Requests, answers, and packets that were ignored, by what became of them.";
+    let mut events = out.family("source_events_total", "counter", help);
+    for s in &answer.servers {
+        for (event, count) in s.counters.each() {
+            events.with(&[("source", &s.address), ("event", event)], Some(count as f64));
         }
     }
 }
@@ -191,6 +211,7 @@ impl Family<'_> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::environment::Environment;
     use crate::status_file::{ServerStatus, StatusFile};
     use crate::tracking::Tracking;
     use chronotick_core::page::Record;
@@ -272,10 +293,14 @@ pub(crate) mod tests {
             poll_interval_seconds: 8.0,
             ..ServerStatus::default()
         };
+        let mut first = source("a:123", "selected");
+        first.counters.bogus_origin = 7;
+        first.authenticated = true;
         let file = StatusFile {
-            servers: vec![source("a:123", "selected"), source("[::1]:123", "no_answer")],
+            servers: vec![first, source("[::1]:123", "no_answer")],
             tracking: Tracking { stratum: Some(3), ..Tracking::default() },
             steps: 4,
+            environment: Environment { temperature_celsius: Some(41.5), load: None },
             ..StatusFile::default()
         };
         let record = Record { sequence: 2, confidence: 0.25, measurement_count: 12, ..Record::default() };
@@ -293,12 +318,18 @@ pub(crate) mod tests {
             ("chronotick_source_state{source=\"a:123\",state=\"selected\"}", 1.0),
             ("chronotick_source_state{source=\"[::1]:123\",state=\"selected\"}", 0.0),
             ("chronotick_source_offset_seconds{source=\"[::1]:123\"}", 0.02),
+            ("chronotick_source_authenticated{source=\"a:123\"}", 1.0),
+            ("chronotick_source_authenticated{source=\"[::1]:123\"}", 0.0),
+            ("chronotick_temperature_celsius", 41.5),
+            ("chronotick_source_events_total{source=\"a:123\",event=\"bogus_origin\"}", 7.0),
+            ("chronotick_source_events_total{source=\"[::1]:123\",event=\"sent\"}", 0.0),
         ] {
             assert_eq!(series.get(key), Some(&value), "{key}");
         }
         // Without a correction these would be lies.
         assert!(!series.contains_key("chronotick_max_error_seconds"));
         assert!(!series.contains_key("chronotick_offset_seconds"));
+        assert!(!series.contains_key("chronotick_load"));
     }
 
     #[test]

@@ -11,7 +11,11 @@ use crate::notify::Notifier;
 use crate::page_object::{PageNames, PageObject, PageObjectError};
 use crate::publisher::{self, Publisher, Start, first_record};
 use crate::saver::Saver;
-use crate::sources::ntp::client::{Client, Pace};
+use crate::serve::{self, Server};
+use crate::sources::Source;
+use crate::sources::driver::{Driver, ReferenceIds};
+use crate::sources::pace::Pace;
+use crate::sources::plan::SourceSpec;
 use crate::state_file::{self, Saved};
 use crate::status_file::{Board, StatusFile};
 use crate::stop::Stop;
@@ -22,7 +26,7 @@ use chronotick_discipline::{Config, Discipline};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -32,9 +36,10 @@ use std::thread::{self, JoinHandle};
 pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     let settings = Settings::load(args)?;
     log::set(settings.log_level, settings.log_format);
+    let serving = settings.serve.map(serve::bind).transpose()?;
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("cannot take signals: {e}"))?;
     let started = boottime();
-    let servers: Vec<String> = settings.servers.iter().map(ToString::to_string).collect();
+    let servers: Vec<String> = settings.sources().iter().map(SourceSpec::described).collect();
     let metrics = settings.metrics.map(listen).transpose()?;
     let (boot_id, saved) = read_state(&settings);
     let page = PageObject::open(&settings.page, &first_record(settings.validity)).map_err(|e| match e {
@@ -42,25 +47,33 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
         other => other.to_string(),
     })?;
     let config = Config { horizon: settings.holdover, ..Config::default() };
-    let discipline = Discipline::new(config, settings.servers.len());
+    let mut discipline = Discipline::new(config, servers.len());
     let restored = saved.as_ref().and_then(|s| s.restored(&servers, settings.holdover, started));
     let is_restored = restored.is_some();
+    if let Some(saved) = saved.as_ref().filter(|_| is_restored).and_then(|s| s.discipline.as_ref()) {
+        // What it refuses, it learns again.
+        let _ = discipline.restore(started, saved);
+    }
     let estimate = Arc::new(Mutex::new(Estimate::new(discipline, restored)));
     let notices = Arc::new(Notices::default());
+    let stop = Arc::new(Stop::default());
     let disruptions =
         if page.reused { page.disruptions } else { saved.as_ref().map_or(0, |s| s.disruptions) };
+    let hurry = stop.clone();
     let start = Start {
         started,
         validity: settings.validity,
         anchor: settings.anchor,
         monitor: Monitor::new(disruptions, saved.map(|s| s.clocks)),
         notices: notices.clone(),
-        // The hook for the sources: a burst now would bring the correction back sooner than the next poll.
-        on_disruption: Box::new(|| {}),
+        // A burst brings the correction back sooner than the next poll.
+        on_disruption: Box::new(move || hurry.call_all_for_burst()),
     };
     let (mut publisher, repair) = Publisher::new(page.cell, start);
     // Before anything that may be slow: the page was withdrawn, or is running out, since the last daemon ended.
     publisher.publish(&estimate);
+    // Reads the certificate authorities of the machine, where there are servers under NTS.
+    let sources = settings.open_sources().inspect_err(|_| publisher.withdraw())?;
     if let Repair::TornWrite { sequence } = repair {
         log::warn(format_args!(
             "the last daemon died while it wrote the page (sequence {sequence}): the page is repaired"
@@ -78,7 +91,6 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
         let (publisher, estimate) = (publisher.clone(), estimate.clone());
         Arc::new(Saver { path, boot_id, servers, publisher, estimate, has_failed: AtomicBool::new(false) })
     });
-    let stop = Arc::new(Stop::default());
     let page_stop = Arc::new(Stop::default());
     let fault =
         Arc::new(Fault { happened: AtomicBool::new(false), stop: stop.clone(), wake: signals.handle() });
@@ -97,7 +109,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
         fault,
     };
 
-    let (threads, failed) = shared.start(started, metrics);
+    let (threads, failed) = shared.start(started, Opened { sources, serving, metrics });
     if let Some(e) = failed {
         shared.fault.happened.store(true, Ordering::SeqCst);
         log::error(format_args!("cannot start a thread: {e}"));
@@ -142,6 +154,13 @@ fn read_state(settings: &Settings) -> (Option<String>, Option<Saved>) {
     (Some(boot_id), saved)
 }
 
+/// What was opened before any thread began, for one of them each.
+struct Opened {
+    sources: Vec<Box<dyn Source>>,
+    serving: Option<UdpSocket>,
+    metrics: Option<TcpListener>,
+}
+
 /// What the threads share.
 struct Shared<'a> {
     settings: &'a Settings,
@@ -160,20 +179,16 @@ struct Shared<'a> {
 impl Shared<'_> {
     /// Starts all threads and returns those to wait for at the end, the publisher first. The threads of the servers
     /// are not among them: one may hang in the resolver for longer than anybody wants to wait.
-    fn start(
-        &self,
-        started: MonoTime,
-        metrics: Option<TcpListener>,
-    ) -> (Vec<JoinHandle<()>>, Option<io::Error>) {
+    fn start(&self, started: MonoTime, opened: Opened) -> (Vec<JoinHandle<()>>, Option<io::Error>) {
         let mut threads = Vec::new();
-        let failed = self.start_all(started, metrics, &mut threads).err();
+        let failed = self.start_all(started, opened, &mut threads).err();
         (threads, failed)
     }
 
     fn start_all(
         &self,
         started: MonoTime,
-        metrics: Option<TcpListener>,
+        opened: Opened,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> io::Result<()> {
         let (sender, reports) = mpsc::channel();
@@ -193,24 +208,32 @@ impl Shared<'_> {
         );
         let stop = self.stop.clone();
         threads.push(self.spawn("discipline", move || hub.run(&reports, &stop))?);
-        if let Some(listener) = metrics {
+        if let Some(listener) = opened.metrics {
             let (page, board) = (self.settings.page.clone(), self.board.clone());
             // Not waited for: it ends with the process.
             self.spawn("metrics", move || endpoint::run(&listener, &page, &board))?;
         }
-        for (source, name) in self.settings.servers.iter().enumerate() {
-            let client = Client {
+        let reference_ids: ReferenceIds = Arc::new(Mutex::new(vec![[0; 4]; opened.sources.len()]));
+        if let Some(socket) = opened.serving {
+            let server = Server::new(socket, self.estimate.clone(), reference_ids.clone());
+            let stop = self.stop.clone();
+            threads.push(self.spawn("serve", move || server.run(&stop))?);
+        }
+        let pace = Pace {
+            min_poll: self.settings.min_poll,
+            max_poll: self.settings.max_poll,
+            burst_interval: self.settings.burst_interval,
+        };
+        for (source, what) in opened.sources.into_iter().enumerate() {
+            let driver = Driver {
                 source,
-                name: name.clone(),
-                pace: Pace {
-                    min_poll: self.settings.min_poll,
-                    max_poll: self.settings.max_poll,
-                    burst_interval: self.settings.burst_interval,
-                },
+                what,
+                pace,
                 reports: sender.clone(),
                 stop: self.stop.clone(),
+                reference_ids: reference_ids.clone(),
             };
-            self.spawn("ntp", move || client.run())?;
+            self.spawn("source", move || driver.run())?;
         }
         Ok(())
     }
@@ -247,13 +270,7 @@ fn notifier() -> Notifier {
 }
 
 fn announce(settings: &Settings) {
-    let servers: Vec<String> = settings.servers.iter().map(ToString::to_string).collect();
-    let line = format!(
-        "chronotick-daemon publishing to {} at {} Hz (servers: {})\n",
-        settings.page.display(),
-        settings.rate_hz,
-        servers.join(", ")
-    );
+    let line = format!("chronotick-daemon publishing to {}\n", settings.summary());
     // A closed standard output must not end the clock.
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());

@@ -1,6 +1,7 @@
 //! The verb `status`: the page and the status file, for people or as JSON.
 
 use crate::cli::StatusArgs;
+use crate::environment::Environment;
 use crate::page_object::is_locked;
 use crate::status_file::{Happened, ServerStatus, StatusFile};
 use crate::tracking::Tracking;
@@ -56,6 +57,7 @@ pub(crate) struct Answer {
     pub(crate) step_count: Option<u32>,
     last_step: Option<Happened>,
     pub(crate) tracking: Option<Tracking>,
+    pub(crate) environment: Option<Environment>,
 }
 
 /// Prints the status; true when a daemon runs. The error is for the user.
@@ -143,6 +145,7 @@ impl Answer {
             step_count: file.as_ref().map(|f| f.steps),
             last_step: file.as_ref().and_then(|f| f.last_step.clone()),
             tracking: file.as_ref().map(|f| f.tracking.clone()),
+            environment: file.as_ref().map(|f| f.environment),
             servers: file.map(|f| f.servers).unwrap_or_default(),
         }
     }

@@ -1,5 +1,7 @@
 //! The status file beside the page: what does not fit into 128 bytes.
 
+use crate::environment::Environment;
+use crate::sources::SourceCounters;
 use crate::tracking::Tracking;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
@@ -31,6 +33,8 @@ pub(crate) struct StatusFile {
     pub(crate) steps: u32,
     /// The last one.
     pub(crate) last_step: Option<Happened>,
+    /// What was read of the machine.
+    pub(crate) environment: Environment,
 }
 
 /// Something that happened to a clock.
@@ -69,7 +73,7 @@ pub(crate) struct ServerStatus {
     pub(crate) samples: usize,
     /// Why the newest request gave no measurement; `None` when it gave one.
     pub(crate) last_error: Option<String>,
-    /// `server`; other kinds of sources have other words.
+    /// `server`, `pool`, `nts`, `kernel`, `phc` or `chrony`.
     pub(crate) mode: String,
     /// As in `chronyc sources`: `*` the reference, `+` combined with it, `-` usable but not combined, `x` falseticker,
     /// `?` unreachable, stopped or not measured yet.
@@ -82,8 +86,10 @@ pub(crate) struct ServerStatus {
     pub(crate) last_sample_residual_seconds: Option<f64>,
     /// How far the newest sample may be wrong.
     pub(crate) last_sample_error_seconds: Option<f64>,
-    /// The newest sample was authenticated.
+    /// Its answers are proven to be its own.
     pub(crate) authenticated: bool,
+    /// Packets since the start, by what became of them.
+    pub(crate) counters: SourceCounters,
 }
 
 /// The newest status, for the other threads of the daemon.
@@ -159,6 +165,8 @@ mod tests {
                 poll_interval_seconds: 4.0,
                 samples: 0,
                 last_error: Some("e".into()),
+                authenticated: true,
+                counters: SourceCounters { sent: 3, ..SourceCounters::default() },
                 ..ServerStatus::default()
             }],
             ..StatusFile::default()

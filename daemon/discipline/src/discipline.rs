@@ -21,6 +21,9 @@ pub struct Config {
     pub horizon: Span,
     /// How long the first update waits for a majority of the configured sources; then whoever answers is believed.
     pub majority_wait: Span,
+    /// How long half of the sources or fewer must be all that answer before they are believed without the others; at
+    /// least two poll intervals. Until then the correction goes on without them.
+    pub minority_wait: Span,
     /// Rate models from outside, numbered from 0; see [`Discipline::forecast`].
     pub external_models: usize,
 }
@@ -31,6 +34,7 @@ impl Default for Config {
             max_distance: Span::from_ms(1500),
             horizon: Span::from_secs(3600),
             majority_wait: Span::from_secs(8),
+            minority_wait: Span::from_secs(300),
             external_models: 0,
         }
     }
@@ -76,7 +80,7 @@ pub enum Disruption {
 pub enum Agreement {
     /// No source can be used.
     NoSource,
-    /// At the start: waiting for more sources before one is believed.
+    /// At the start, or after an outage: waiting for more sources before a few are believed.
     WaitingForMajority,
     /// Most sources agree.
     Majority,
@@ -211,6 +215,8 @@ pub struct Discipline {
     falsetickers: Vec<bool>,
     survivors: Vec<bool>,
     first_at: Option<MonoTime>,
+    /// Since when half of the sources or fewer are all that answer.
+    minority_since: Option<MonoTime>,
     fix: Option<Fix>,
     agreement: Agreement,
     long_term: LongTerm,
@@ -227,6 +233,7 @@ impl Discipline {
             falsetickers: vec![false; source_count],
             survivors: vec![false; source_count],
             first_at: None,
+            minority_since: None,
             fix: None,
             agreement: Agreement::NoSource,
             long_term: LongTerm::default(),
@@ -339,6 +346,15 @@ impl Discipline {
         verdict
     }
 
+    /// Forgets all that `source` has told, because another clock answers in its place from now on. The correction stays.
+    pub fn forget(&mut self, source: usize) {
+        if let Some(history) = self.sources.get_mut(source) {
+            history.forget();
+            self.falsetickers[source] = false;
+            self.survivors[source] = false;
+        }
+    }
+
     /// The correction at `now`; `None` before the first update and after the horizon.
     pub fn correction(&self, now: MonoTime) -> Option<Correction> {
         let fix = self.fix.as_ref()?;
@@ -439,6 +455,8 @@ impl Discipline {
             candidates.iter().copied().partition(|(i, _)| self.is_authenticated(*i));
         let voters = if authenticated.is_empty() { &others } else { &authenticated };
         let intervals: Vec<Interval> = voters.iter().map(|(_, e)| e.interval).collect();
+        let is_minority = authenticated.is_empty() && candidates.len() * 2 <= self.sources.len();
+        self.minority_since = is_minority.then(|| self.minority_since.unwrap_or(now));
         self.agreement = self.judge(now, reference, voters, &intervals);
         if self.agreement == Agreement::NoMajority {
             self.survivors.fill(false);
@@ -507,6 +525,10 @@ impl Discipline {
         if self.fix.is_none() && !waited && hull(intervals, self.sources.len() / 2 + 1).is_none() {
             return Agreement::WaitingForMajority;
         }
+        // After an outage a liar may be the first to answer, within a bound that has grown wide.
+        if self.fix.is_some() && self.minority_since.is_some_and(|since| now - since < self.minority_wait()) {
+            return Agreement::WaitingForMajority;
+        }
         let Some(agreed) = majority(intervals) else { return Agreement::NoMajority };
         let voters_authenticated = voters.iter().any(|(i, _)| self.is_authenticated(*i));
         if let Some(fix) = self.fix.as_ref().filter(|fix| now - fix.at <= self.config.horizon) {
@@ -524,6 +546,12 @@ impl Discipline {
             }
         }
         Agreement::Majority
+    }
+
+    fn minority_wait(&self) -> Span {
+        let polls = self.sources.iter().filter_map(|s| s.newest()).map(|m| m.poll_interval);
+        let slowest = polls.max().unwrap_or(Span::ZERO);
+        self.config.minority_wait.max(slowest + slowest)
     }
 
     /// The fix of sources that agree. `agreeing` is not empty: a point that most intervals contain is in one of them.

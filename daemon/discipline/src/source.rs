@@ -155,6 +155,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// Forgets all but how many measurements were accepted.
+    pub fn forget(&mut self) {
+        *self = Self { accepted: self.accepted, ..Self::default() };
+    }
+
     /// Takes a measurement in. `prior` is what is believed of the rate, should this be the first.
     pub fn add(&mut self, m: Measurement, prior: RatePrior) -> Verdict {
         let newest = self.filter.back().into_iter().chain(self.suspects.last()).map(|last| last.at).max();
@@ -268,4 +273,48 @@ impl Source {
 /// How long a source may be silent before it no longer counts.
 pub fn silence_limit(poll_interval: Span) -> Span {
     Span::from_ns(poll_interval.as_ns().saturating_mul(8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RATE_PRIOR_SIGMA;
+    use crate::measurement::Leap;
+
+    /// A sample every 64 s through an empty path of 20 ms, with 0.1 ms of noise.
+    fn sample(i: i64, offset_s: f64) -> Measurement {
+        let noise_s = ((i * 7919) % 101) as f64 / 50.0 * 1e-4 - 1e-4;
+        Measurement {
+            source: 0,
+            at: MonoTime::from_ns(1_000_000_000_000 + i * 64_000_000_000),
+            theta: Span::from_secs(1_790_000_000) + Span::from_secs_f64(offset_s + noise_s),
+            delay: Span::from_ms(20),
+            round_trip: Span::from_ms(20),
+            root_delay: Span::ZERO,
+            root_dispersion: Span::from_ms(1),
+            precision: Span::from_us(1),
+            stratum: 2,
+            leap: Leap::None,
+            poll_interval: Span::from_secs(64),
+            authenticated: false,
+        }
+    }
+
+    #[test]
+    fn a_jump_too_small_to_be_suspect_is_followed_after_a_few_samples() {
+        let mut source = Source::default();
+        let prior = RatePrior { rate: 0.0, sigma: RATE_PRIOR_SIGMA };
+        let mut late = 0;
+        for i in 0..120 {
+            let offset_s = if i < 60 { 0.0 } else { 5e-3 };
+            let m = sample(i, offset_s);
+            assert_eq!(source.add(m, prior), Verdict::Accepted);
+            let reference = Span::from_secs(1_790_000_000);
+            let estimate = source.estimate(m.at, reference).expect("an estimate");
+            let error_s = estimate.moments.offset_s - offset_s;
+            late += i64::from(i >= 60 && error_s.abs() > 5e-4);
+            assert!(!(10..60).contains(&i) || error_s.abs() < 2e-4, "{i}: {error_s}");
+        }
+        assert!(late <= 6, "{late} samples until the jump was followed");
+    }
 }

@@ -1,147 +1,16 @@
-//! A real `chronyd` process that never touches the clock: as a server, or as a client that measures.
+//! A real `chronyd` without any privilege, which never touches the clock.
 
-use crate::{eventually, pause};
-use std::io;
+use crate::eventually;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// What to say where there is none.
-pub const MISSING: &str =
-    "chronyd is not installed: install chrony (Debian and Ubuntu: apt-get install chrony)";
-
-/// A running `chronyd`; killed when dropped.
+/// A running chronyd; killed when dropped.
 #[derive(Debug)]
 pub struct Chronyd {
     child: Child,
     port: u16,
-    commands: UdpSocket,
-}
-
-/// What it says of the clock, as `chronyc tracking` shows it.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Tracking {
-    /// Its estimate of true time minus the system clock, in seconds: *System time*, which `chronyc` calls slow when it
-    /// is positive. With `-x` nothing is ever taken off it by a correction of the clock, so it is the whole offset.
-    pub offset_s: f64,
-    /// Root delay in seconds.
-    pub root_delay_s: f64,
-    /// Root dispersion in seconds.
-    pub root_dispersion_s: f64,
-}
-
-impl Chronyd {
-    /// Where the program is, if it is installed.
-    pub fn find() -> Option<PathBuf> {
-        ["/usr/sbin/chronyd", "/usr/bin/chronyd", "/sbin/chronyd", "/usr/local/sbin/chronyd"]
-            .map(PathBuf::from)
-            .into_iter()
-            .find(|p| p.exists())
-    }
-
-    /// What `chronyd --version` calls itself, as `4.3`.
-    pub fn version(program: &Path) -> Option<String> {
-        let output = Command::new(program).arg("--version").output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        text.split_once("version ")?.1.split_whitespace().next().map(str::to_owned)
-    }
-
-    /// Starts a server of this machine's own time, at `stratum`, and waits until it answers.
-    ///
-    /// # Panics
-    /// When it does not answer.
-    pub fn serve(program: &Path, directory: &Path, stratum: u8) -> Self {
-        let port = free_port();
-        let text = format!("port {port}\nbindaddress 127.0.0.1\nallow 127.0.0.1\nlocal stratum {stratum}\n");
-        let chronyd = Self::start(program, directory, port, &text);
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
-        socket.connect(chronyd.address()).expect("loopback");
-        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("not zero");
-        let mut request = [0u8; 48];
-        request[0] = 4 << 3 | 3;
-        request[47] = 1;
-        eventually(&format!("chronyd to answer (its log is in {})", directory.display()), || {
-            let mut answer = [0; 48];
-            socket.send(&request).ok()?;
-            // A leap indicator of 3 would mean that `local` is not in force yet.
-            (socket.recv(&mut answer).ok()? == 48 && answer[0] >> 6 != 3).then_some(())
-        });
-        chronyd
-    }
-
-    /// Starts a client of `server`; `options` are those of its directive `server`, as `minpoll 0 maxpoll 0`.
-    ///
-    /// # Panics
-    /// When it cannot be started.
-    pub fn measure(program: &Path, directory: &Path, server: SocketAddr, options: &str) -> Self {
-        let text = format!("port 0\nserver {} port {} {options}\n", server.ip(), server.port());
-        let chronyd = Self::start(program, directory, 0, &text);
-        eventually(&format!("chronyd to take commands (its log is in {})", directory.display()), || {
-            chronyd.tracking().ok()
-        });
-        chronyd
-    }
-
-    fn start(program: &Path, directory: &Path, port: u16, text: &str) -> Self {
-        let (config, log) = (directory.join("chrony.conf"), directory.join("chronyd.log"));
-        let command_port = free_port();
-        // The first `bindcmdaddress` turns the Unix socket off, which would be the machine's own.
-        let text = format!(
-            "{text}cmdport {command_port}\nbindcmdaddress /\nbindcmdaddress 127.0.0.1\npidfile {}/chronyd.pid\n",
-            directory.display()
-        );
-        std::fs::write(&config, text).expect("a writable directory");
-        let user = Command::new("id").arg("-un").output().expect("id is everywhere");
-        let user = String::from_utf8(user.stdout).expect("a name in ASCII");
-        // -x: never touches the clock; -U and -u: as whoever runs the test; -d: in the foreground.
-        let child = Command::new(program)
-            .args(["-x", "-U", "-d", "-u", user.trim(), "-f"])
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&log).expect("a writable directory"))
-            .spawn()
-            .expect("chronyd can be started");
-        let commands = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
-        commands.connect((Ipv4Addr::LOCALHOST, command_port)).expect("loopback");
-        commands.set_read_timeout(Some(Duration::from_millis(500))).expect("not zero");
-        Self { child, port, commands }
-    }
-
-    /// Where it serves.
-    pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
-    }
-
-    /// Where it takes the commands of `chronyc`.
-    pub fn command_port(&self) -> Option<u16> {
-        self.commands.peer_addr().ok().map(|a| a.port())
-    }
-
-    /// Its process number.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// What it says of the clock now; nothing before it has selected a source.
-    ///
-    /// # Errors
-    /// When it does not answer, or not as version 4 does.
-    pub fn tracking(&self) -> io::Result<Option<Tracking>> {
-        // Late answers of an earlier question.
-        self.commands.set_nonblocking(true)?;
-        while self.commands.recv(&mut [0; wire::LENGTH]).is_ok() {}
-        self.commands.set_nonblocking(false)?;
-        if let Err(e) = self.commands.send(&wire::request()) {
-            // It does not listen yet: whoever waits for it shall not spin.
-            pause(Duration::from_millis(10));
-            return Err(e);
-        }
-        let mut answer = [0; 512];
-        let length = self.commands.recv(&mut answer)?;
-        wire::tracking(&answer[..length])
-            .ok_or_else(|| io::Error::other("the answer of chronyd is not one of version 4 to `tracking`"))
-    }
 }
 
 impl Drop for Chronyd {
@@ -152,93 +21,92 @@ impl Drop for Chronyd {
     }
 }
 
-fn free_port() -> u16 {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port of loopback");
-    socket.local_addr().expect("bound").port()
+impl Chronyd {
+    /// Where chronyd is; `None`, with a message, where it is not installed.
+    pub fn find() -> Option<PathBuf> {
+        let found = ["/usr/sbin/chronyd", "/usr/bin/chronyd", "/sbin/chronyd"]
+            .map(PathBuf::from)
+            .into_iter()
+            .find(|p| p.exists());
+        if found.is_none() {
+            println!("skipped: chronyd is not installed (Debian: apt-get install chrony)");
+        }
+        found
+    }
+
+    /// Starts it with this configuration besides what every one here has; `port` must be set in it. `None` where it is
+    /// not installed.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(directory: &Path, port: u16, config: &str) -> Option<Self> {
+        let program = Self::find()?;
+        let file = directory.join("chrony.conf");
+        // Its usual socket is in a folder that is not ours.
+        let no_socket = if config.contains("bindcmdaddress /") { "" } else { "bindcmdaddress /\n" };
+        let text = format!("{config}\n{no_socket}pidfile {}/chronyd.pid\n", directory.display());
+        std::fs::write(&file, text).expect("a writable directory");
+        let user = Command::new("id").arg("-un").output().expect("every system has id");
+        let user = String::from_utf8(user.stdout).expect("a user name in UTF-8");
+        let log = std::fs::File::create(directory.join("chronyd.log")).expect("a writable directory");
+        // -x: never touches the clock; -U and -u: as whoever runs the test; -d: in the foreground.
+        let child = Command::new(program)
+            .args(["-x", "-U", "-d", "-u", user.trim(), "-f"])
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("chronyd can be started");
+        Some(Self { child, port })
+    }
+
+    /// Starts it as a server on 127.0.0.1 whose truth is the system clock, with `extra` in its configuration, and waits
+    /// until it answers. `None` where it is not installed.
+    ///
+    /// # Panics
+    /// When it cannot be started, or does not answer.
+    pub fn serve(directory: &Path, extra: &str) -> Option<Self> {
+        let port = free_port();
+        let config = format!(
+            "port {port}\nbindaddress 127.0.0.1\nallow 127.0.0.0/8\nlocal stratum 8\ncmdport 0\n{extra}"
+        );
+        let chronyd = Self::start(directory, port, &config)?;
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        socket.connect((Ipv4Addr::LOCALHOST, port)).expect("loopback");
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("not zero");
+        let mut request = [0u8; 48];
+        request[0] = 4 << 3 | 3;
+        request[47] = 1;
+        eventually(&format!("chronyd to answer (its log is {}/chronyd.log)", directory.display()), || {
+            let mut answer = [0; 48];
+            socket.send(&request).ok()?;
+            // A leap indicator of 3 would mean that `local` is not in force yet.
+            (socket.recv(&mut answer).ok()? == 48 && answer[0] >> 6 != 3).then_some(())
+        });
+        Some(chronyd)
+    }
+
+    /// Where it serves.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The port that it was given.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
 }
 
-/// The question `tracking` of the command protocol, version 6, as chrony 4 speaks it.
-mod wire {
-    use super::Tracking;
-
-    /// Of the question, padded, and of the answer.
-    pub(super) const LENGTH: usize = 104;
-    const VERSION: u8 = 6;
-    const REQUEST: u8 = 1;
-    const REPLY: u8 = 2;
-    const COMMAND_TRACKING: u8 = 33;
-    const REPLY_TRACKING: u8 = 5;
-
-    pub(super) fn request() -> [u8; LENGTH] {
-        let mut bytes = [0; LENGTH];
-        (bytes[0], bytes[1], bytes[5]) = (VERSION, REQUEST, COMMAND_TRACKING);
-        bytes
-    }
-
-    /// The answer: nothing when it is no good one, and nothing in it when there is no reference.
-    pub(super) fn tracking(answer: &[u8]) -> Option<Option<Tracking>> {
-        let head = [answer.first()?, answer.get(1)?, answer.get(5)?, answer.get(7)?];
-        if answer.len() < LENGTH || head != [&VERSION, &REPLY, &COMMAND_TRACKING, &REPLY_TRACKING] {
-            return None;
-        }
-        // A status other than zero is a refusal.
-        if answer[8..10] != [0, 0] {
-            return None;
-        }
-        // The head takes 28 bytes, the reference id 4, its address 20, stratum and leap 4, the reference time 12.
-        let has_reference = answer[28..32] != [0; 4] && answer[54..56] != [0, 3];
-        let value = |index: usize| {
-            let at = 68 + 4 * index;
-            float(u32::from_be_bytes([answer[at], answer[at + 1], answer[at + 2], answer[at + 3]]))
-        };
-        Some(has_reference.then(|| Tracking {
-            offset_s: value(0),
-            root_delay_s: value(6),
-            root_dispersion_s: value(7),
-        }))
-    }
-
-    /// Seven bits of exponent and 25 of coefficient, each in two's complement.
-    fn float(bits: u32) -> f64 {
-        let (exponent, coefficient) = ((bits as i32) >> 25, ((bits << 7) as i32) >> 7);
-        f64::from(coefficient) * f64::from(exponent - 25).exp2()
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use super::*;
-
-        #[test]
-        fn the_numbers_of_the_protocol() {
-            let check = |exponent: i32, coefficient: i32, expected: f64| {
-                let bits = (exponent as u32) << 25 | (coefficient as u32 & ((1 << 25) - 1));
-                assert_eq!(float(bits), expected, "{exponent} {coefficient}");
-            };
-            check(0, 0, 0.0);
-            check(2, 1 << 23, 1.0);
-            check(1, -(1 << 24), -1.0);
-            check(-6, 1 << 23, 1.0 / 256.0);
-            check(25, -3, -3.0);
-        }
-
-        #[test]
-        fn an_answer_is_read_and_others_are_refused() {
-            let mut answer = [0; LENGTH];
-            (answer[0], answer[1], answer[5], answer[7]) = (VERSION, REPLY, COMMAND_TRACKING, REPLY_TRACKING);
-            assert_eq!(tracking(&answer), Some(None), "no reference");
-            answer[28..32].copy_from_slice(&[127, 0, 0, 1]);
-            let half = (1u32 << 25 | 1 << 23).to_be_bytes();
-            answer[68..72].copy_from_slice(&half);
-            let read = tracking(&answer).unwrap().unwrap();
-            assert_eq!((read.offset_s, read.root_delay_s, read.root_dispersion_s), (0.5, 0.0, 0.0));
-            answer[55] = 3;
-            assert_eq!(tracking(&answer), Some(None), "not synchronized");
-            for (at, value) in [(0, 5), (1, 1), (5, 34), (7, 6), (9, 2)] {
-                let mut other = answer;
-                other[at] = value;
-                assert_eq!(tracking(&other), None, "byte {at}");
-            }
-            (0..LENGTH).for_each(|n| assert_eq!(tracking(&answer[..n]), None, "{n} bytes"));
-        }
-    }
+/// A UDP port of 127.0.0.1 that nobody uses just now.
+///
+/// # Panics
+/// When there is none.
+pub fn free_port() -> u16 {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    socket.local_addr().expect("a bound socket").port()
 }

@@ -3,6 +3,7 @@
 
 mod binaries;
 pub mod chronyd;
+pub mod chronyd_client;
 pub mod clock_daemon;
 pub mod http;
 pub mod ntp_liar;
@@ -13,7 +14,8 @@ pub mod timer_service;
 pub mod webhook_sink;
 
 pub use binaries::{bin, build, build_directory, repository};
-pub use chronyd::Chronyd;
+pub use chronyd::{Chronyd, free_port};
+pub use chronyd_client::ChronydClient;
 pub use clock_daemon::ClockDaemon;
 pub use http::Http;
 pub use ntp_liar::{Behaviour, LiarConfig, NtpLiar};

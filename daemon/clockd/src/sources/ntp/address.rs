@@ -1,5 +1,6 @@
 //! The text that names a server: `HOST`, `HOST:PORT`, `[IPV6]:PORT` or a bare IPv6 address.
 
+use chronotick_ntp::nts_record::NTSKE_PORT;
 use std::fmt;
 use std::net::Ipv6Addr;
 
@@ -11,13 +12,29 @@ pub(crate) const NTP_PORT: u16 = 123;
 pub(crate) struct ServerName {
     /// Host name or address, without brackets.
     pub(crate) host: String,
-    /// UDP port.
+    /// UDP port; of a key exchange the TCP port.
     pub(crate) port: u16,
+    /// The port that need not be written.
+    usual_port: u16,
 }
 
 impl ServerName {
+    /// An NTP server.
+    pub(crate) fn new(host: String, port: Option<u16>) -> Self {
+        Self { host, port: port.unwrap_or(NTP_PORT), usual_port: NTP_PORT }
+    }
+
     /// Reads the text; the error says what to write.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        Self::parse_for(text, NTP_PORT)
+    }
+
+    /// The same for a server of NTS key exchange.
+    pub(crate) fn parse_nts(text: &str) -> Result<Self, String> {
+        Self::parse_for(text, NTSKE_PORT)
+    }
+
+    fn parse_for(text: &str, usual_port: u16) -> Result<Self, String> {
         let bad =
             |why: &str| Err(format!("bad server {text:?}: {why}; write HOST, HOST:PORT or [IPV6]:PORT"));
         let (host, port) = if let Some(rest) = text.strip_prefix('[') {
@@ -45,21 +62,22 @@ impl ServerName {
             return bad("more than one colon in a host name");
         }
         let port = match port.map(str::parse::<u16>) {
-            None => NTP_PORT,
+            None => usual_port,
             Some(Ok(port)) if port > 0 => port,
             Some(_) => return bad("the port is not a number from 1 to 65535"),
         };
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self { host: host.to_owned(), port, usual_port })
     }
 }
 
 impl fmt::Display for ServerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.host.contains(':'), self.port) {
-            (true, NTP_PORT) => write!(f, "[{}]", self.host),
-            (true, port) => write!(f, "[{}]:{port}", self.host),
-            (false, NTP_PORT) => write!(f, "{}", self.host),
-            (false, port) => write!(f, "{}:{port}", self.host),
+        let host = &self.host;
+        match (host.contains(':'), self.port == self.usual_port) {
+            (true, true) => write!(f, "[{host}]"),
+            (true, false) => write!(f, "[{host}]:{}", self.port),
+            (false, true) => write!(f, "{host}"),
+            (false, false) => write!(f, "{host}:{}", self.port),
         }
     }
 }
@@ -97,5 +115,8 @@ mod tests {
             let name = ServerName::parse(text).unwrap();
             assert_eq!(name.to_string(), text);
         }
+        let nts = ServerName::parse_nts("nts.example").unwrap();
+        assert_eq!((nts.port, nts.to_string().as_str()), (4460, "nts.example"));
+        assert_eq!(ServerName::parse_nts("[::1]:123").unwrap().to_string(), "[::1]:123");
     }
 }

@@ -10,21 +10,29 @@
 use chronotick_core::{Span, Timestamp};
 
 /// Bytes of a packet without extensions.
-pub(crate) const PACKET_SIZE: usize = 48;
+pub const PACKET_SIZE: usize = 48;
 /// Mode of a request.
-pub(crate) const MODE_CLIENT: u8 = 3;
+pub const MODE_CLIENT: u8 = 3;
 /// Mode of an answer.
-pub(crate) const MODE_SERVER: u8 = 4;
+pub const MODE_SERVER: u8 = 4;
 /// Seconds from 1900 to 1970.
 const UNIX_EPOCH_S: i128 = 2_208_988_800;
 
 /// Seconds since 1900 in the upper half (which wraps in 2036), their fraction in the lower.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct NtpTimestamp(pub(crate) u64);
+pub struct NtpTimestamp(pub u64);
 
 impl NtpTimestamp {
+    /// A moment as NTP writes it. Zero means "never" on the wire, so that one moment in 136 years is moved by 0.2 ns.
+    pub fn of(moment: Timestamp) -> Self {
+        let since_1900 = i128::from(moment.as_ns()) + UNIX_EPOCH_S * 1_000_000_000;
+        let seconds = since_1900.div_euclid(1_000_000_000) as u32;
+        let fraction = ((since_1900.rem_euclid(1_000_000_000) as u64) << 32) / 1_000_000_000;
+        Self((u64::from(seconds) << 32 | fraction).max(1))
+    }
+
     /// The moment it means: of all eras the one nearest to `pivot`, so anything within 68 years is right.
-    pub(crate) fn near(self, pivot: Timestamp) -> Timestamp {
+    pub fn near(self, pivot: Timestamp) -> Timestamp {
         let fraction_ns = ((u128::from(self.0 as u32) * 1_000_000_000 + (1 << 31)) >> 32) as i128;
         let in_era_0 = (i128::from(self.0 >> 32) - UNIX_EPOCH_S) * 1_000_000_000 + fraction_ns;
         const ERA_NS: i128 = (1 << 32) * 1_000_000_000;
@@ -36,38 +44,38 @@ impl NtpTimestamp {
 
 /// A decoded packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Packet {
+pub struct Packet {
     /// Leap indicator: 0 none, 1 insert, 2 delete, 3 not synchronized.
-    pub(crate) leap: u8,
+    pub leap: u8,
     /// Protocol version.
-    pub(crate) version: u8,
+    pub version: u8,
     /// 3 client, 4 server.
-    pub(crate) mode: u8,
+    pub mode: u8,
     /// 0 kiss-o'-death, 1 to 15 steps from the reference, 16 not synchronized.
-    pub(crate) stratum: u8,
+    pub stratum: u8,
     /// Log2 of the poll interval in seconds.
-    pub(crate) poll: i8,
+    pub poll: i8,
     /// Log2 of the precision in seconds.
-    pub(crate) precision: i8,
+    pub precision: i8,
     /// Round trip to the reference, 16.16 s.
-    pub(crate) root_delay: u32,
+    pub root_delay: u32,
     /// Error against the reference, 16.16 s.
-    pub(crate) root_dispersion: u32,
+    pub root_dispersion: u32,
     /// Reference id, or the kiss code.
-    pub(crate) reference_id: [u8; 4],
+    pub reference_id: [u8; 4],
     /// When the server's clock was set last.
-    pub(crate) reference: NtpTimestamp,
+    pub reference: NtpTimestamp,
     /// What the request had as transmit.
-    pub(crate) origin: NtpTimestamp,
+    pub origin: NtpTimestamp,
     /// When the request arrived.
-    pub(crate) receive: NtpTimestamp,
+    pub receive: NtpTimestamp,
     /// When the answer left.
-    pub(crate) transmit: NtpTimestamp,
+    pub transmit: NtpTimestamp,
 }
 
 impl Packet {
     /// A request that tells nothing of this machine: all zero but for the random `nonce` as transmit timestamp.
-    pub(crate) fn request(nonce: u64) -> [u8; PACKET_SIZE] {
+    pub fn request(nonce: u64) -> [u8; PACKET_SIZE] {
         let mut bytes = [0; PACKET_SIZE];
         bytes[0] = 4 << 3 | MODE_CLIENT;
         bytes[40..].copy_from_slice(&nonce.to_be_bytes());
@@ -75,7 +83,7 @@ impl Packet {
     }
 
     /// Reads a packet; `None` when it is too short. Bytes after the header are ignored.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let b: &[u8; PACKET_SIZE] = bytes.first_chunk()?;
         let word = |at: usize| u32::from_be_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
         let stamp = |at: usize| NtpTimestamp(u64::from(word(at)) << 32 | u64::from(word(at + 4)));
@@ -98,12 +106,18 @@ impl Packet {
 }
 
 /// 16.16 seconds as a span, rounded up.
-pub(crate) fn short_span(short: u32) -> Span {
+pub fn short_span(short: u32) -> Span {
     Span::from_ns((((u64::from(short)) * 1_000_000_000).div_ceil(1 << 16)) as i64)
 }
 
+/// A span as 16.16 seconds, rounded up; all that does not fit is the largest, and a negative one is none.
+pub fn span_to_short(span: Span) -> u32 {
+    let units = (u128::from(span.as_ns().max(0) as u64) << 16).div_ceil(1_000_000_000);
+    u32::try_from(units).unwrap_or(u32::MAX)
+}
+
 /// 2^`log2` seconds, between 1 ns and 16 s.
-pub(crate) fn log2_span(log2: i8) -> Span {
+pub fn log2_span(log2: i8) -> Span {
     let ns = 1e9 * f64::from(log2.clamp(-30, 4)).exp2();
     Span::from_ns((ns.ceil() as i64).max(1))
 }
@@ -143,6 +157,8 @@ mod tests {
     fn short_formats() {
         assert_eq!(short_span(0x0001_0000), Span::from_secs(1));
         assert_eq!(short_span(1), Span::from_ns(15_259));
+        assert_eq!((span_to_short(Span::from_ns(-1)), span_to_short(Span::from_ns(1))), (0, 1));
+        assert_eq!((span_to_short(Span::from_secs(1)), span_to_short(Span::MAX)), (0x0001_0000, u32::MAX));
         assert_eq!(log2_span(0), Span::from_secs(1));
         assert_eq!(log2_span(-20), Span::from_ns(954));
         assert_eq!(log2_span(i8::MIN), Span::from_ns(1));
@@ -157,6 +173,12 @@ mod tests {
             if let Some(p) = packet {
                 let _ = (p.receive.near(Timestamp::from_ns(pivot)), short_span(p.root_delay), log2_span(p.precision));
             }
+        }
+
+        #[test]
+        fn a_moment_is_written_and_read_back(ns: i64) {
+            let moment = Timestamp::from_ns(ns);
+            prop_assert!((NtpTimestamp::of(moment).near(moment) - moment).abs() <= Span::from_ns(1));
         }
 
         #[test]

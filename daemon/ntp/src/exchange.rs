@@ -1,12 +1,12 @@
 //! One exchange: the on-wire checks of RFC 5905, and the measurement that comes out of it.
 
-use super::packet::{MODE_SERVER, NtpTimestamp, Packet, log2_span, short_span};
+use crate::packet::{MODE_SERVER, NtpTimestamp, Packet, log2_span, short_span};
 use chronotick_core::{MonoTime, Span, Timestamp};
 use chronotick_discipline::{Leap, Measurement};
 use std::fmt;
 
 /// A server whose root distance is this large is not used (MAXDIST).
-pub(crate) const MAX_DISTANCE: Span = Span::from_ms(1500);
+pub const MAX_DISTANCE: Span = Span::from_ms(1500);
 /// Reading precision of the local clock.
 const LOCAL_PRECISION: Span = Span::from_ns(100);
 /// 1 January 2025: a system clock that reads less was never set, so eras are taken from here.
@@ -14,20 +14,20 @@ const EARLIEST_PIVOT: Timestamp = Timestamp::from_secs(1_735_689_600);
 
 /// What was sent, and the moments on the local clock.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Exchange {
+pub struct Exchange {
     /// The random transmit timestamp of the request.
-    pub(crate) nonce: u64,
+    pub nonce: u64,
     /// Before the request was sent.
-    pub(crate) sent: MonoTime,
+    pub sent: MonoTime,
     /// After the answer was received.
-    pub(crate) received: MonoTime,
+    pub received: MonoTime,
     /// The system clock, to tell the era.
-    pub(crate) system: Timestamp,
+    pub system: Timestamp,
 }
 
 /// A packet that is no answer to this request. It may be forged, late or a duplicate: go on waiting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Bogus {
+pub enum Bogus {
     /// Fewer than 48 bytes.
     Short,
     /// Not the mode of a server's answer.
@@ -36,11 +36,21 @@ pub(crate) enum Bogus {
     Version(u8),
     /// The origin timestamp is not our nonce.
     Origin,
+    /// NTS: the extension fields cannot be read.
+    Extension,
+    /// NTS: the unique identifier is not that of the request.
+    UniqueId,
+    /// NTS: no authenticator, although the request had one.
+    Unauthenticated,
+    /// NTS: the authenticator does not fit.
+    Authenticator,
+    /// NTS: kiss-o'-death NTSN, which nobody can authenticate: the server knows our cookie no more, or is impersonated.
+    NtsNak,
 }
 
 /// The server's own answer, which cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// Kiss-o'-death DENY or RSTR: the server must not be asked again.
     Denied([u8; 4]),
     /// Kiss-o'-death RATE: ask less often.
@@ -61,7 +71,7 @@ pub(crate) enum Refusal {
 
 /// Why a packet gave no measurement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Rejection {
+pub enum Rejection {
     /// Ignore it.
     Bogus(Bogus),
     /// It ends the exchange.
@@ -80,6 +90,15 @@ impl From<Refusal> for Rejection {
     }
 }
 
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bogus(b) => b.fmt(f),
+            Self::Refusal(r) => r.fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for Bogus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -89,7 +108,29 @@ impl fmt::Display for Bogus {
             Self::Origin => {
                 write!(f, "ignored a packet whose origin is not our request: forged, late or doubled")
             }
+            Self::Extension => write!(f, "ignored a packet whose extension fields cannot be read"),
+            Self::UniqueId => {
+                write!(f, "ignored a packet with another unique identifier: forged, late or doubled")
+            }
+            Self::Unauthenticated => {
+                write!(
+                    f,
+                    "ignored a packet without an authenticator: somebody on the way may have removed it"
+                )
+            }
+            Self::Authenticator => {
+                write!(f, "ignored a packet whose authenticator does not fit: forged or changed on the way")
+            }
+            Self::NtsNak => write!(f, "the server says that it knows our NTS cookie no more (NTSN)"),
         }
+    }
+}
+
+impl Refusal {
+    /// The numbers make no sense for any server that could be used. Whoever can forge the answer would rather send this
+    /// than nothing, so a better answer is waited for.
+    pub fn is_absurd(&self) -> bool {
+        matches!(self, Self::ZeroTimestamp | Self::NegativeDelay | Self::RootDistance(_))
     }
 }
 
@@ -121,7 +162,7 @@ fn kiss(code: &[u8; 4]) -> String {
 }
 
 /// Checks a packet and turns it into a measurement of `source`.
-pub(crate) fn evaluate(
+pub fn evaluate(
     exchange: &Exchange,
     bytes: &[u8],
     source: usize,
@@ -162,9 +203,12 @@ pub(crate) fn evaluate(
     let round_trip = exchange.received - exchange.sent;
     let in_server = t3 - t2;
     let delay = round_trip - in_server;
-    if round_trip.is_negative() || in_server.is_negative() || delay.is_negative() {
+    let precision = log2_span(p.precision) + LOCAL_PRECISION;
+    // Clocks are read in steps: on loopback the delay may come out a step below nothing.
+    if round_trip.is_negative() || in_server.is_negative() || (delay + precision).is_negative() {
         return Err(Refusal::NegativeDelay.into());
     }
+    let delay = delay.max(Span::ZERO);
     // Middle of the server's stamps minus middle of ours; halves are taken of differences, so nothing overflows.
     let at = exchange.sent + Span::from_ns(round_trip.as_ns() / 2);
     let server_middle = t2 + Span::from_ns(in_server.as_ns() / 2);
@@ -176,7 +220,7 @@ pub(crate) fn evaluate(
         round_trip,
         root_delay: short_span(p.root_delay),
         root_dispersion: short_span(p.root_dispersion),
-        precision: log2_span(p.precision) + LOCAL_PRECISION,
+        precision,
         stratum: p.stratum,
         leap,
         poll_interval,
@@ -229,6 +273,17 @@ mod tests {
         assert_eq!(m.theta.as_ns(), 1_767_225_600_001_000_000 - 1_010_000_000);
         assert_eq!((m.stratum, m.leap), (2, Leap::None));
         assert_eq!(m.precision, Span::from_ns(954 + 100));
+    }
+
+    #[test]
+    fn a_delay_below_nothing_by_less_than_the_precision_is_none() {
+        let answer = answer();
+        let after = |ns: i64| Exchange { received: MonoTime::from_ns(1_000_000_000 + ns), ..exchange() };
+        let delay = |ns| evaluate(&after(ns), &answer, 0, Span::from_secs(4)).map(|m| m.delay);
+        // The server took 2 ms, and its precision with ours is 1054 ns.
+        assert_eq!(delay(2_000_500), Ok(Span::from_ns(500)));
+        assert_eq!(delay(1_999_000), Ok(Span::ZERO));
+        assert_eq!(delay(1_998_900), Err(Refusal::NegativeDelay.into()));
     }
 
     #[test]
