@@ -1,6 +1,5 @@
 //! The hard bound through a network that favours one direction: the error of an asymmetric path cannot be measured, so
 //! the bound has to cover it.
-#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is the failure of the test")]
 
 use chronotick::os_clock::{boottime, realtime};
 use chronotick::{Span, Status};
