@@ -22,8 +22,7 @@ pub(crate) struct Pair {
     pub(crate) seen: Seen,
     chronyd: ChronydClient,
     client: Client,
-    /// Runs as long as the pair.
-    _ours: ClockDaemon,
+    ours: ClockDaemon,
 }
 
 /// The samples.
@@ -33,8 +32,10 @@ pub(crate) struct Seen {
     pub(crate) ours: Errors,
     pub(crate) bounds_ns: Vec<i64>,
     pub(crate) violations: u64,
-    /// One of the two had no estimate.
-    pub(crate) missing: u64,
+    /// Samples without an estimate of chronyd.
+    pub(crate) theirs_missing: u64,
+    /// Samples without a synchronized page of ours.
+    pub(crate) ours_missing: u64,
 }
 
 impl Seen {
@@ -46,7 +47,8 @@ impl Seen {
             sum.ours.extend(&seen.ours);
             sum.bounds_ns.extend_from_slice(&seen.bounds_ns);
             sum.violations += seen.violations;
-            sum.missing += seen.missing;
+            sum.theirs_missing += seen.theirs_missing;
+            sum.ours_missing += seen.ours_missing;
         }
         sum
     }
@@ -63,16 +65,20 @@ impl Pair {
         let chronyd = ChronydClient::start(directory, relay.address(), CHRONYD_POLL)
             .ok_or_else(|| io::Error::other("chronyd is gone"))?;
         let ours = ClockDaemon::start(directory, &[relay.address().to_string()], OUR_POLL);
-        Ok(Self { relay, seen: Seen::default(), chronyd, client: ours.client(), _ours: ours })
+        Ok(Self { relay, seen: Seen::default(), chronyd, client: ours.client(), ours })
+    }
+
+    /// What our daemon warned of.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.ours.lines()
     }
 
     /// Asks both; a sample counts only when both have an estimate.
     pub(crate) fn sample(&mut self) {
-        let (theirs, ours) = (self.chronyd.tracking(), our_error(&self.client));
-        let (Ok(Some(theirs)), Some(ours)) = (theirs, ours) else {
-            self.seen.missing += 1;
-            return;
-        };
+        let (theirs, ours) = (self.chronyd.tracking().ok().flatten(), our_error(&self.client));
+        self.seen.theirs_missing += u64::from(theirs.is_none());
+        self.seen.ours_missing += u64::from(ours.is_none());
+        let Some((theirs, ours)) = theirs.zip(ours) else { return };
         self.seen.theirs.push(Span::from_secs_f64(theirs.offset_s).as_ns() - SHIFT.as_ns());
         self.seen.ours.push(ours.error_ns);
         self.seen.bounds_ns.push(ours.bound_ns);

@@ -36,7 +36,7 @@ pub(crate) fn errors(all: &[(Setting, Vec<Pair>)], baseline: &str) -> Result<(),
             together.violations,
             together.ours.len(),
             lateness(pairs),
-            if together.missing == 0 { String::new() } else { format!("; {} missing", together.missing) },
+            missing_text(&together),
         );
         figures.push((format!("clock.offset.{name}"), ours.mean, "us", Some(theirs.mean)));
         figures.push((format!("clock.offset.{name}.p99"), ours.p99, "us", Some(theirs.p99)));
@@ -59,13 +59,24 @@ pub(crate) fn errors(all: &[(Setting, Vec<Pair>)], baseline: &str) -> Result<(),
         }
     }
     println!();
-    for (setting, _) in all {
+    for (setting, pairs) in all {
         println!("{}: {}", setting.name, setting.what);
+        for line in pairs.iter().flat_map(Pair::warnings) {
+            println!("  our daemon: {line}");
+        }
     }
     for (name, value, unit, theirs) in &figures {
         figure(name, *value, unit, theirs.map(|t| (baseline, t)));
     }
     Ok(())
+}
+
+/// Samples that count for neither, because one of the two had no estimate.
+fn missing_text(seen: &Seen) -> String {
+    match (seen.theirs_missing, seen.ours_missing) {
+        (0, 0) => String::new(),
+        (theirs, ours) => format!("; without an estimate: chronyd {theirs}, ours {ours}"),
+    }
 }
 
 fn text(summary: Summary) -> String {

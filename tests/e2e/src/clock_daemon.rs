@@ -133,6 +133,11 @@ impl ClockDaemon {
         }
     }
 
+    /// The lines of its log that nobody has waited for yet.
+    pub fn lines(&self) -> Vec<String> {
+        self.errors.try_iter().collect()
+    }
+
     /// Where its page is.
     pub fn page(&self) -> &Path {
         &self.page
