@@ -355,7 +355,7 @@ fn a_restart_goes_on_in_holdover_with_a_true_bound() {
         assert_eq!(world.discipline.state(later), State::Holdover);
         for _ in 0..60 {
             world.check_bound(later);
-            later = later + Span::from_secs(30);
+            later += Span::from_secs(30);
         }
         // Values from the future or from long ago are not taken.
         let mut fresh = Discipline::new(Config::default(), 1);
