@@ -462,8 +462,9 @@ def _number(name: str, value: object, low: float, high: float) -> float:
     return float(value)
 
 
-def _shortened(value: float) -> str:
-    return f"{value:.10g}" if isinstance(value, float) else f"an integer of {value.bit_length()} bits"
+def _shortened(value: int | float) -> str:
+    huge = isinstance(value, int) and value.bit_length() > 64
+    return f"an integer of {value.bit_length()} bits" if huge else f"{value:.10g}"
 
 
 def _count(value: object) -> int | None:
