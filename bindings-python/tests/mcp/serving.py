@@ -43,7 +43,7 @@ def arguments_for(now_s):
         "schedule_action": {"target_corrected_time": now_s + 3600, "action_id": "backup"},
         "synchronize_with_peers": {"peer_times": [peer]},
         "get_time_bounds": {"duration_seconds": 60},
-        "wait_until_time": {"target_corrected_time": now_s + 2, "tolerance_ms": 50},
+        "wait_until_time": {"target_corrected_time": now_s + 1, "tolerance_ms": 50},
     }
 
 
