@@ -88,7 +88,7 @@ def _serve_http(server: Server[Any], host: str, port: int, allow_remote: bool, d
     import uvicorn
 
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         loopback = ipaddress.ip_address(address[0]).is_loopback
         if not loopback and not allow_remote:
             print(
@@ -97,7 +97,11 @@ def _serve_http(server: Server[Any], host: str, port: int, allow_remote: bool, d
                 file=sys.stderr,
             )
             return _BAD_USAGE
-        listener = socket.create_server(address[:2], family=family, reuse_port=False)
+        # With the protocol named: else asyncio leaves Nagle's algorithm on, and each answer waits 40 ms for an ACK.
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
     except OSError as e:
         print(f"cannot listen on {host}:{port}: {e.strerror or e}: give another --http HOST:PORT", file=sys.stderr)
         return 1

@@ -35,7 +35,7 @@ def create_timer(url: str, action_id: str, at_ns: int) -> dict[str, Any]:
         "name": action_id,
         "at": rfc3339(at_ns),
         "actions": [],
-        "tags": ["chronotick-mcp"],
+        "labels": {"made_by": "chronotick-mcp"},
         "metadata": {"action_id": action_id},
         "idempotency_key": f"chronotick-mcp:{at_ns}:{action_id}",
     }

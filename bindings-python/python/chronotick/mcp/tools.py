@@ -463,8 +463,10 @@ def _number(name: str, value: object, low: float, high: float) -> float:
 
 
 def _shortened(value: int | float) -> str:
-    huge = isinstance(value, int) and value.bit_length() > 64
-    return f"an integer of {value.bit_length()} bits" if huge else f"{value:.10g}"
+    # Python refuses to print an integer of more than 4300 digits.
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"an integer of {value.bit_length()} bits"
+    return f"{value:.10g}"
 
 
 def _count(value: object) -> int | None:
