@@ -44,7 +44,7 @@ impl Prediction {
     pub(crate) fn forecast(&self) -> Result<Forecast, String> {
         let Self { rate, sigma, valid_for } = *self;
         // Written so that what is not a number fails.
-        if !(rate.abs() <= MOST_RATE) {
+        if rate.is_nan() || rate.abs() > MOST_RATE {
             return Err(format!(
                 "it forecast a rate of {:e} ppb: more than 1000 ppm, or no number",
                 rate * 1e9
