@@ -3,7 +3,8 @@
 use crate::log;
 use chronotick_core::{MonoTime, Span};
 use chronotick_discipline::{
-    Agreement, Correction, Discipline, Disruption, Measurement, SourceReport, State, Verdict, bound_growth,
+    Agreement, Correction, Discipline, Disruption, Measurement, Saved, SourceReport, State, Verdict,
+    bound_growth,
 };
 
 /// See the module.
@@ -53,9 +54,16 @@ impl Estimate {
         let Some(old) = self.restored.as_ref().and_then(|r| r.at(now)) else { return fresh };
         match fresh {
             // A first measurement has a guessed rate; whichever knows more is believed.
-            Some(fresh) if fresh.is_warm || fresh.max_error <= old.max_error => Some(fresh),
+            Some(fresh) if fresh.state == State::Synchronized || fresh.max_error <= old.max_error => {
+                Some(fresh)
+            }
             _ => Some(old),
         }
+    }
+
+    /// As [`Discipline::saved`].
+    pub(crate) fn saved(&self, now: MonoTime) -> Option<Saved> {
+        self.discipline.saved(now)
     }
 
     /// As [`Discipline::measure`].
@@ -72,7 +80,7 @@ impl Estimate {
                     "the servers contradict the correction that the last daemon left: it is dropped"
                 ));
             }
-            if contradicts || fresh.is_warm || old.is_none() {
+            if contradicts || fresh.state == State::Synchronized || old.is_none() {
                 self.restored = None;
             }
         }
@@ -141,7 +149,7 @@ pub(crate) mod tests {
     }
 
     /// What a server says whose time is `ahead` of the correction above.
-    fn measurement(at: MonoTime, ahead: Span) -> Measurement {
+    pub(crate) fn measurement(at: MonoTime, ahead: Span) -> Measurement {
         Measurement {
             source: 0,
             at,
@@ -188,6 +196,24 @@ pub(crate) mod tests {
         }
         assert_eq!(e.state(at), State::Synchronized);
         assert!(e.restored.is_none());
+    }
+
+    #[test]
+    fn a_restored_discipline_is_no_reason_to_forget_the_bound() {
+        let mut earlier = Discipline::new(Config::default(), 1);
+        let mut at = correction().at;
+        for _ in 0..8 {
+            at += Span::from_secs(1);
+            earlier.measure(at, measurement(at, Span::ZERO));
+        }
+        let mut discipline = Discipline::new(Config::default(), 1);
+        assert!(discipline.restore(at, &earlier.saved(at).unwrap()));
+        let mut e = Estimate::new(discipline, Some(Restored(correction())));
+        let before = e.correction(LATER).unwrap();
+        assert_eq!(before.state, State::Holdover);
+        assert_eq!(e.measure(LATER, measurement(LATER, Span::from_us(10))), Verdict::Accepted);
+        let after = e.correction(LATER).unwrap();
+        assert!(after.max_error <= before.max_error, "{before:?} {after:?}");
     }
 
     #[test]
