@@ -3,6 +3,7 @@
 use crate::anchor::{self, Choice};
 use crate::cli::RunArgs;
 use crate::log::{Format, Level};
+use crate::models::settings::{self as models, ModelSpec, ModelTable};
 use crate::sources::local::chrony::ChronyAddress;
 use crate::sources::local::phc::PhcSettings;
 use crate::sources::ntp::address::ServerName;
@@ -55,6 +56,10 @@ struct File {
     state_file: Option<String>,
     metrics: Option<String>,
     log_format: Option<Format>,
+    /// Models that forecast the rate of the clock; see `docs/models.md`. None if not given.
+    models: Option<Vec<ModelTable>>,
+    /// How often each is asked. 30 s if not given.
+    model_interval_s: Option<u32>,
 }
 
 /// `chrony = true`, or where it is.
@@ -108,6 +113,10 @@ pub(crate) struct Settings {
     pub(crate) metrics: Option<SocketAddr>,
     /// How messages are written.
     pub(crate) log_format: Format,
+    /// Models that forecast the rate.
+    pub(crate) models: Vec<ModelSpec>,
+    /// From one question to a model to the next.
+    pub(crate) model_interval: Span,
 }
 
 impl Settings {
@@ -235,6 +244,8 @@ impl Settings {
             state_file,
             metrics,
             log_format: args.log_format.or(file.log_format).unwrap_or_else(Format::fitting),
+            models: models::read(file.models.unwrap_or_default())?,
+            model_interval: seconds("model_interval_s", file.model_interval_s, 30, 1, 600)?,
             validity: seconds("validity_s", file.validity_s, 10, 2, 3600)?,
         };
         settings.check_names()?;
@@ -258,6 +269,7 @@ impl Settings {
 pub(crate) fn check(file: &Path) -> Result<(), String> {
     let settings = Settings::load(&RunArgs { config: Some(file.to_owned()), ..RunArgs::default() })?;
     settings.open_sources()?;
+    settings.models.iter().try_for_each(ModelSpec::check)?;
     println!("{} is fine: {}", file.display(), settings.summary());
     Ok(())
 }
@@ -345,7 +357,8 @@ mod tests {
         let s = load(
             "servers = ['a', '[::1]:9']\nrate_hz = 7\nlog_level = 'debug'\nmin_poll_s = 1\nmax_poll_s = 2\n\
              burst_interval_ms = 250\nholdover_s = 60\nvalidity_s = 3\nanchor = 'boottime'\n\
-             state_file = '/s/t'\nmetrics = '127.0.0.1:9473'\nlog_format = 'journal-prefix'",
+             state_file = '/s/t'\nmetrics = '127.0.0.1:9473'\nlog_format = 'journal-prefix'\n\
+             model_interval_s = 60\n[[models]]\nkind = 'process'\nsocket = '/m'",
         )
         .unwrap();
         assert_eq!(s.servers.iter().map(ServerName::to_string).collect::<Vec<_>>(), ["a", "[::1]:9"]);
@@ -355,6 +368,7 @@ mod tests {
         assert_eq!((s.burst_interval, s.anchor), (Span::from_ms(250), Choice::Boottime));
         assert_eq!(s.state_file, Some("/s/t".into()));
         assert_eq!((s.metrics, s.log_format), ("127.0.0.1:9473".parse().ok(), Format::JournalPrefix));
+        assert_eq!((s.models[0].name.as_str(), s.model_interval), ("process1", Span::from_secs(60)));
         assert_eq!(load("state_file = 'none'").unwrap().state_file, None);
     }
 
@@ -415,6 +429,8 @@ mod tests {
         check("phc = '/dev/ptp0'", &["`phc_error_bound_us`"]);
         check("chrony = 'somewhere'", &["`chrony`", "IP:PORT"]);
         check("serve = '123'", &["`serve`", "0.0.0.0:123"]);
+        check("model_interval_s = 0", &["`model_interval_s`", "1 to 600"]);
+        check("[[models]]\nkind = 'process'", &["process1", "`socket`"]);
         check("rate_hz =", &["c.toml"]);
     }
 }

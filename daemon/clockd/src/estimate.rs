@@ -6,8 +6,8 @@ use crate::log;
 use crate::steady::Steady;
 use chronotick_core::{MonoTime, Span};
 use chronotick_discipline::{
-    Agreement, Correction, Discipline, Disruption, Measurement, Saved, SourceReport, State, Verdict,
-    bound_growth,
+    Agreement, Correction, Discipline, Disruption, Forecast, Measurement, ModelReport, Saved, SourceReport,
+    State, Verdict, bound_growth,
 };
 
 /// See the module.
@@ -119,6 +119,22 @@ impl Estimate {
     /// As [`Discipline::observe`].
     pub(crate) fn observe(&mut self, temperature_c: Option<f64>, load: Option<f64>) {
         self.discipline.observe(temperature_c, load);
+    }
+
+    /// The rate of true time against [`steady`](crate::steady) time, minus one, and one standard deviation: the
+    /// oscillator's own, which is what models are shown and forecast.
+    pub(crate) fn oscillator_rate(&self, now: MonoTime) -> Option<(f64, f64)> {
+        self.discipline.correction(self.steady.at(now)).map(|c| (c.rate, c.rate_sigma))
+    }
+
+    /// As [`Discipline::forecast`]: a rate against steady time.
+    pub(crate) fn forecast(&mut self, model: usize, forecast: Option<Forecast>) {
+        self.discipline.forecast(model, forecast);
+    }
+
+    /// As [`Discipline::model_report`].
+    pub(crate) fn model_report(&self, model: usize) -> Option<ModelReport> {
+        self.discipline.model_report(model)
     }
 
     /// As [`Discipline::forget`].

@@ -5,6 +5,8 @@ use crate::disruption::Notices;
 use crate::environment::EnvironmentWatch;
 use crate::estimate::Estimate;
 use crate::log::{self, Level};
+use crate::models::desk::Desk;
+use crate::models::history::Observation;
 use crate::notify::Notifier;
 use crate::page_object::PageNames;
 use crate::saver::Saver;
@@ -65,6 +67,7 @@ pub(crate) struct Hub {
     notifier: Notifier,
     notify_due: MonoTime,
     environment: EnvironmentWatch,
+    models: Desk,
     status_failed: bool,
     name_failed: bool,
 }
@@ -80,6 +83,7 @@ impl Hub {
         saver: Option<Arc<Saver>>,
         board: Arc<Board>,
         notifier: Notifier,
+        models: Desk,
         started: MonoTime,
     ) -> Self {
         let server = |spec: &SourceSpec| Server {
@@ -114,6 +118,7 @@ impl Hub {
             notifier,
             notify_due: started + NOTIFY_EVERY,
             environment: EnvironmentWatch::new(Path::new("/"), started),
+            models,
             status_failed: false,
             name_failed: false,
         }
@@ -158,6 +163,7 @@ impl Hub {
                 }
             }
             let now = boottime();
+            self.hear_models(now);
             let is_changed = self.note_changes(now);
             if is_changed {
                 status_due = now;
@@ -203,6 +209,7 @@ impl Hub {
                     (before, estimate.measure(now, m), estimate.correction(now))
                 };
                 self.tracker.note(now, before.as_ref(), after.as_ref());
+                self.show_models(now, after.as_ref());
                 log::event(
                     Level::Debug,
                     format_args!("{name}: delay {}: {verdict:?}", m.delay),
@@ -237,6 +244,30 @@ impl Hub {
                 server.stopped = true;
                 server.last_error = Some(text);
             }
+        }
+    }
+
+    /// Shows the models a rate that was measured just now: no model has moved it yet.
+    fn show_models(&self, now: MonoTime, correction: Option<&Correction>) {
+        if !correction.is_some_and(|c| c.is_warm && c.corrected == c.last_sync) {
+            return;
+        }
+        let Some((rate, sigma)) = self.estimate().oscillator_rate(now) else { return };
+        let seen = self.environment.newest();
+        self.models.note(Observation {
+            at: now,
+            rate,
+            sigma,
+            temperature_c: seen.temperature_celsius,
+            load: seen.load,
+        });
+    }
+
+    /// Takes in what the models have said meanwhile.
+    fn hear_models(&mut self, now: MonoTime) {
+        let disruptions = self.notices.lock().disruptions;
+        for (model, forecast) in self.models.collect(now, disruptions) {
+            self.estimate().forecast(model, forecast);
         }
     }
 
@@ -392,6 +423,7 @@ impl Hub {
             steps: noticed.steps,
             last_step: noticed.last_step.map(|(at, by)| happened(at, format!("stepped by {by}"))),
             environment: self.environment.newest(),
+            models: self.models.status(now, |i| self.estimate().model_report(i)),
         }
     }
 

@@ -14,6 +14,7 @@ mod http;
 mod hub;
 mod log;
 mod metrics;
+mod models;
 mod notify;
 #[expect(unsafe_code, reason = "mapping and locking the shared-memory object has no safe form")]
 mod page_object;

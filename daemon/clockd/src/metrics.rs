@@ -1,5 +1,6 @@
 //! The status in the text format of Prometheus. Units are seconds; rates are seconds per second.
 
+use crate::models::desk::{ModelStatus, STATES as MODEL_STATES};
 use crate::status::Answer;
 use std::fmt::Write as _;
 
@@ -117,7 +118,39 @@ pub(crate) fn text(answer: &Answer) -> String {
         out.family(name, "counter", help).with(&[], value.map(f64::from));
     }
     sources(&mut out, answer);
+    models(&mut out, answer);
     out.text
+}
+
+fn models(out: &mut Exposition, answer: &Answer) {
+    {
+        let mut state = out.gauge("model_state", "1 for the state of the model, else 0.");
+        for m in &answer.models {
+            for word in MODEL_STATES {
+                state.with(&[("model", &m.name), ("state", word)], Some(f64::from(m.state == word)));
+            }
+        }
+    }
+    type Value = fn(&ModelStatus) -> Option<f64>;
+    let families: [(&str, &str, &str, Value); 5] = [
+        ("model_rate_ratio", "gauge", "The rate that it forecasts.", |m| m.rate_ppb.map(|r| r * 1e-9)),
+        ("model_sigma_ratio", "gauge", "One standard deviation of that, as it claims.", |m| {
+            m.sigma_ppb.map(|s| s * 1e-9)
+        }),
+        ("model_calibrated_sigma_ratio", "gauge", "The same after what it has been off until now.", |m| {
+            m.calibrated_sigma_ppb.map(|s| s * 1e-9)
+        }),
+        ("model_answers_total", "counter", "Answers of the model.", |m| Some(m.answers as f64)),
+        ("model_failures_total", "counter", "Times that it failed, answered nonsense or was late.", |m| {
+            Some(m.failures as f64)
+        }),
+    ];
+    for (name, kind, help, value) in families {
+        let mut family = out.family(name, kind, help);
+        for m in &answer.models {
+            family.with(&[("model", &m.name)], value(m));
+        }
+    }
 }
 
 fn sources(out: &mut Exposition, answer: &Answer) {
@@ -301,6 +334,13 @@ pub(crate) mod tests {
             tracking: Tracking { stratum: Some(3), ..Tracking::default() },
             steps: 4,
             environment: Environment { temperature_celsius: Some(41.5), load: None },
+            models: vec![ModelStatus {
+                name: "m".into(),
+                state: "active".into(),
+                rate_ppb: Some(500.0),
+                failures: 3,
+                ..ModelStatus::default()
+            }],
             ..StatusFile::default()
         };
         let record = Record { sequence: 2, confidence: 0.25, measurement_count: 12, ..Record::default() };
@@ -321,6 +361,10 @@ pub(crate) mod tests {
             ("chronotick_source_authenticated{source=\"a:123\"}", 1.0),
             ("chronotick_source_authenticated{source=\"[::1]:123\"}", 0.0),
             ("chronotick_temperature_celsius", 41.5),
+            ("chronotick_model_state{model=\"m\",state=\"active\"}", 1.0),
+            ("chronotick_model_state{model=\"m\",state=\"late\"}", 0.0),
+            ("chronotick_model_rate_ratio{model=\"m\"}", 500.0 * 1e-9),
+            ("chronotick_model_failures_total{model=\"m\"}", 3.0),
             ("chronotick_source_events_total{source=\"a:123\",event=\"bogus_origin\"}", 7.0),
             ("chronotick_source_events_total{source=\"[::1]:123\",event=\"sent\"}", 0.0),
         ] {

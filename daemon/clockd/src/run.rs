@@ -7,6 +7,7 @@ use crate::endpoint;
 use crate::estimate::Estimate;
 use crate::hub::Hub;
 use crate::log;
+use crate::models::desk::Desk;
 use crate::notify::Notifier;
 use crate::page_object::{PageNames, PageObject, PageObjectError};
 use crate::publisher::{self, Publisher, Start, first_record};
@@ -46,7 +47,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
         PageObjectError::Locked => already_running(&settings),
         other => other.to_string(),
     })?;
-    let config = Config { horizon: settings.holdover, ..Config::default() };
+    let external_models = settings.models.len();
+    let config = Config { horizon: settings.holdover, external_models, ..Config::default() };
     let mut discipline = Discipline::new(config, servers.len());
     let restored = saved.as_ref().and_then(|s| s.restored(&servers, settings.holdover, started));
     let is_restored = restored.is_some();
@@ -196,6 +198,7 @@ impl Shared<'_> {
             (self.publisher.clone(), self.estimate.clone(), self.page_stop.clone());
         let rate_hz = self.settings.rate_hz;
         threads.push(self.spawn("publisher", move || publisher::run(&publisher, &estimate, rate_hz, &stop))?);
+        let (models, runners) = Desk::new(&self.settings.models, self.settings.model_interval);
         let mut hub = Hub::new(
             self.settings,
             self.names.clone(),
@@ -204,10 +207,16 @@ impl Shared<'_> {
             self.saver.clone(),
             self.board.clone(),
             notifier(),
+            models,
             started,
         );
         let stop = self.stop.clone();
         threads.push(self.spawn("discipline", move || hub.run(&reports, &stop))?);
+        for runner in runners {
+            let stop = self.stop.clone();
+            // Not waited for: a model may hang.
+            self.spawn("model", move || runner.run(&stop))?;
+        }
         if let Some(listener) = opened.metrics {
             let (page, board) = (self.settings.page.clone(), self.board.clone());
             // Not waited for: it ends with the process.

@@ -147,6 +147,15 @@ pub struct SourceReport {
     pub is_survivor: bool,
 }
 
+/// What a model from outside says, for people.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ModelReport {
+    /// Its standing forecast, with the deviation that it claims.
+    pub claimed: Forecast,
+    /// The deviation that the fusion reckons with, after what the model has been off until now.
+    pub sigma: f64,
+}
+
 /// What outlives a restart of the daemon; see [`Discipline::saved`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Saved {
@@ -263,6 +272,12 @@ impl Discipline {
         if let Some(forecaster) = self.forecasters.get_mut(1 + model) {
             forecaster.set(forecast);
         }
+    }
+
+    /// What the fusion makes of a model from outside; `None` where it has no standing forecast.
+    pub fn model_report(&self, model: usize) -> Option<ModelReport> {
+        let forecaster = self.forecasters.get(1 + model)?;
+        Some(ModelReport { claimed: forecaster.claimed()?, sigma: forecaster.calibrated()?.sigma })
     }
 
     /// The local clock was disrupted: nothing that was measured holds any more. What the long-term model knows of the

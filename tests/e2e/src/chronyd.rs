@@ -1,7 +1,7 @@
 //! A real `chronyd` without any privilege, which never touches the clock.
 
 use crate::eventually;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -84,6 +84,16 @@ impl Chronyd {
             (socket.recv(&mut answer).ok()? == 48 && answer[0] >> 6 != 3).then_some(())
         });
         Some(chronyd)
+    }
+
+    /// Where it serves.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// The port that it was given.

@@ -1,0 +1,100 @@
+"""The tools for claude-agent-sdk under their old names; new code calls `chronotick.mcp.create_chronotick_sdk_server`."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from chronotick.errors import ChronoTickError
+from chronotick.mcp.page import PAGE_SIZE, page_path, read_bytes
+from chronotick.mcp.sdk_server import sdk_tool
+from chronotick.mcp.tools import default_client
+
+if TYPE_CHECKING:
+    from chronotick.shm.config import ChronoTickData
+
+__all__ = [
+    "get_daemon_status",
+    "get_shared_memory",
+    "get_time",
+    "get_time_bounds",
+    "get_time_with_future_uncertainty",
+    "read_chronotick_data",
+    "schedule_action",
+    "synchronize_with_peers",
+    "wait_until_time",
+]
+
+get_time = sdk_tool("get_time")
+get_daemon_status = sdk_tool("get_daemon_status")
+get_time_with_future_uncertainty = sdk_tool("get_time_with_future_uncertainty")
+schedule_action = sdk_tool("schedule_action")
+synchronize_with_peers = sdk_tool("synchronize_with_peers")
+get_time_bounds = sdk_tool("get_time_bounds")
+wait_until_time = sdk_tool("wait_until_time")
+
+
+class SharedPage:
+    """The mapped page, with the attributes of a `multiprocessing.shared_memory.SharedMemory` that readers use.
+
+    Unlike that class it never takes the page away, neither by itself when the process ends nor when asked to.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.name = os.path.basename(path)
+        self.size = PAGE_SIZE
+        self._path = path
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._file = self._identity(os.fstat(fd))
+            self._map = mmap.mmap(fd, PAGE_SIZE, prot=mmap.PROT_READ)
+        finally:
+            os.close(fd)
+        self.buf = memoryview(self._map)
+
+    def is_current(self) -> bool:
+        """False when another file has taken the page's place."""
+        try:
+            return self._identity(os.stat(self._path)) == self._file
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Unmaps the page."""
+        self.buf.release()
+        self._map.close()
+
+    @staticmethod
+    def _identity(status: os.stat_result) -> tuple[int, int]:
+        return status.st_dev, status.st_ino
+
+
+_lock = threading.Lock()
+_page: SharedPage | None = None
+
+
+def get_shared_memory() -> SharedPage:
+    """The mapped page, mapped once and again when a new page has taken its place.
+
+    Without a daemon this is a RuntimeError which begins "ChronoTick daemon not running."
+    """
+    global _page
+    with _lock:
+        if _page is None or not _page.is_current():
+            path = page_path(default_client())
+            # Checks that the file is a page and not being written; a mapping past the end of a file would fault.
+            read_bytes(path)
+            try:
+                _page = SharedPage(path)
+            except (OSError, ValueError) as e:
+                raise ChronoTickError(f"clock page {path}: {e}: start chronotick-daemon again", "io") from e
+        return _page
+
+
+def read_chronotick_data() -> ChronoTickData:
+    """The page as it is now, as the 18 fields of the old struct."""
+    from chronotick.shm.config import read_data
+
+    return read_data(bytearray(read_bytes(page_path(default_client()))))
