@@ -43,8 +43,7 @@ impl Prediction {
     /// The forecast for the discipline. The error says what makes no sense.
     pub(crate) fn forecast(&self) -> Result<Forecast, String> {
         let Self { rate, sigma, valid_for } = *self;
-        // Written so that what is not a number fails.
-        if !(rate.abs() <= MOST_RATE) {
+        if !(-MOST_RATE..=MOST_RATE).contains(&rate) {
             return Err(format!(
                 "it forecast a rate of {:e} ppb: more than 1000 ppm, or no number",
                 rate * 1e9
