@@ -27,6 +27,7 @@ mod sources;
 mod state_file;
 mod status;
 mod status_file;
+mod steady;
 mod stop;
 mod tables;
 mod tracking;

@@ -37,7 +37,6 @@ use std::thread::{self, JoinHandle};
 pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     let settings = Settings::load(args)?;
     log::set(settings.log_level, settings.log_format);
-    let sources = settings.open_sources()?;
     let serving = settings.serve.map(serve::bind).transpose()?;
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("cannot take signals: {e}"))?;
     let started = boottime();
@@ -50,9 +49,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     })?;
     let external_models = settings.models.len();
     let config = Config { horizon: settings.holdover, external_models, ..Config::default() };
-    let discipline = Discipline::new(config, sources.len());
+    let mut discipline = Discipline::new(config, servers.len());
     let restored = saved.as_ref().and_then(|s| s.restored(&servers, settings.holdover, started));
     let is_restored = restored.is_some();
+    if let Some(saved) = saved.as_ref().filter(|_| is_restored).and_then(|s| s.discipline.as_ref()) {
+        // What it refuses, it learns again.
+        let _ = discipline.restore(started, saved);
+    }
     let estimate = Arc::new(Mutex::new(Estimate::new(discipline, restored)));
     let notices = Arc::new(Notices::default());
     let stop = Arc::new(Stop::default());
@@ -71,6 +74,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     let (mut publisher, repair) = Publisher::new(page.cell, start);
     // Before anything that may be slow: the page was withdrawn, or is running out, since the last daemon ended.
     publisher.publish(&estimate);
+    // Reads the certificate authorities of the machine, where there are servers under NTS.
+    let sources = settings.open_sources().inspect_err(|_| publisher.withdraw())?;
     if let Repair::TornWrite { sequence } = repair {
         log::warn(format_args!(
             "the last daemon died while it wrote the page (sequence {sequence}): the page is repaired"

@@ -174,6 +174,16 @@ pub struct Saved {
 }
 
 impl Saved {
+    /// The same on a local clock that reads `ahead` more.
+    #[must_use]
+    pub fn shifted(self, ahead: Span) -> Self {
+        Self {
+            at_ns: self.at_ns.saturating_add(ahead.as_ns()),
+            theta_ns: self.theta_ns.saturating_sub(ahead.as_ns()),
+            ..self
+        }
+    }
+
     fn is_sound(&self) -> bool {
         let variances = [self.offset_variance, self.rate_variance, self.walk_variance, self.white_variance];
         self.rate.abs() < 0.01

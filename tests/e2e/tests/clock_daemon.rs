@@ -258,10 +258,12 @@ fn a_restart_goes_on_with_the_correction_although_the_server_is_gone() {
     let client = daemon.client();
     eventually("a synchronized page", || (client.status() == Ok(Status::Synchronized)).then_some(()));
     pause(Duration::from_secs(2));
-    let before = client.now().unwrap().max_error();
     liar.set(Behaviour::Silence);
     assert_eq!(daemon.terminate().code(), Some(0));
     assert_eq!(client.status(), Ok(Status::Expired), "withdrawn");
+    let saved: Value = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+    let before = Span::from_ns(saved["correction"]["max_error_ns"].as_i64().unwrap());
+    assert!(saved["discipline"].is_object(), "{saved}");
     let mut next = ClockDaemon::start(dir.path(), &[liar.address()], &extra);
     // It was published before the daemon said that it is ready.
     check_bound(&client, &liar);

@@ -31,7 +31,7 @@ const MOST_RATE: f64 = 1e-3;
 /// What a model expects.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Prediction {
-    /// The mean rate over the next ten minutes, true time against the local clock, minus one.
+    /// The mean rate over the next ten minutes, as in the history.
     pub(crate) rate: f64,
     /// One standard deviation.
     pub(crate) sigma: f64,
