@@ -121,13 +121,14 @@ impl Estimate {
         self.discipline.observe(temperature_c, load);
     }
 
-    /// The rate of true time against [`steady`](crate::steady) time, minus one, and one standard deviation: the
-    /// oscillator's own, which is what models are shown and forecast.
-    pub(crate) fn oscillator_rate(&self, now: MonoTime) -> Option<(f64, f64)> {
-        self.discipline.correction(self.steady.at(now)).map(|c| (c.rate, c.rate_sigma))
+    /// The rate that was measured just now, against steady time, with its deviation: no forecast has moved it yet.
+    /// `None` when the last update is not of this moment, or its rate is still a guess.
+    pub(crate) fn measured_rate(&self, now: MonoTime) -> Option<(f64, f64)> {
+        let c = self.discipline.correction(self.steady.at(now))?;
+        (c.is_warm && c.corrected == c.last_sync).then_some((c.rate, c.rate_sigma))
     }
 
-    /// As [`Discipline::forecast`]: a rate against steady time.
+    /// As [`Discipline::forecast`]: of the rate against steady time, as [`measured_rate`](Self::measured_rate).
     pub(crate) fn forecast(&mut self, model: usize, forecast: Option<Forecast>) {
         self.discipline.forecast(model, forecast);
     }
@@ -288,6 +289,8 @@ pub(crate) mod tests {
         }
         assert_eq!(e.state(at), State::Synchronized);
         assert!(e.restored.is_none());
+        assert!(e.measured_rate(at).is_some_and(|(rate, sigma)| (rate - 20e-6).abs() < 1e-4 && sigma > 0.0));
+        assert_eq!(e.measured_rate(at + Span::from_secs(1)), None, "nothing was measured then");
     }
 
     #[test]

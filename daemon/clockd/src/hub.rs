@@ -203,13 +203,16 @@ impl Hub {
                     return;
                 }
                 let now = boottime();
-                let (before, verdict, after) = {
+                let (before, verdict, after, measured) = {
                     let mut estimate = self.estimate();
                     let before = estimate.correction(now);
-                    (before, estimate.measure(now, m), estimate.correction(now))
+                    let verdict = estimate.measure(now, m);
+                    (before, verdict, estimate.correction(now), estimate.measured_rate(now))
                 };
                 self.tracker.note(now, before.as_ref(), after.as_ref());
-                self.show_models(now, after.as_ref());
+                if let Some(measured) = measured {
+                    self.show_models(now, measured);
+                }
                 log::event(
                     Level::Debug,
                     format_args!("{name}: delay {}: {verdict:?}", m.delay),
@@ -247,20 +250,11 @@ impl Hub {
         }
     }
 
-    /// Shows the models a rate that was measured just now: no model has moved it yet.
-    fn show_models(&self, now: MonoTime, correction: Option<&Correction>) {
-        if !correction.is_some_and(|c| c.is_warm && c.corrected == c.last_sync) {
-            return;
-        }
-        let Some((rate, sigma)) = self.estimate().oscillator_rate(now) else { return };
+    /// Shows the models a rate that was measured just now.
+    fn show_models(&self, now: MonoTime, (rate, sigma): (f64, f64)) {
         let seen = self.environment.newest();
-        self.models.note(Observation {
-            at: now,
-            rate,
-            sigma,
-            temperature_c: seen.temperature_celsius,
-            load: seen.load,
-        });
+        let (temperature_c, load) = (seen.temperature_celsius, seen.load);
+        self.models.note(Observation { at: now, rate, sigma, temperature_c, load });
     }
 
     /// Takes in what the models have said meanwhile.

@@ -14,7 +14,7 @@ const EVERY: Span = Span::from_secs(10);
 pub(crate) struct Observation {
     /// When, on CLOCK_BOOTTIME.
     pub(crate) at: MonoTime,
-    /// Rate of true time against the local clock, minus one.
+    /// Rate of true time against [`steady`](crate::steady) time, minus one: the oscillator, whoever slews the clocks.
     pub(crate) rate: f64,
     /// One standard deviation.
     pub(crate) sigma: f64,

@@ -31,7 +31,7 @@ const MOST_RATE: f64 = 1e-3;
 /// What a model expects.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Prediction {
-    /// The mean rate over the next ten minutes, true time against the local clock, minus one.
+    /// The mean rate over the next ten minutes, as in the history.
     pub(crate) rate: f64,
     /// One standard deviation.
     pub(crate) sigma: f64,
@@ -43,8 +43,7 @@ impl Prediction {
     /// The forecast for the discipline. The error says what makes no sense.
     pub(crate) fn forecast(&self) -> Result<Forecast, String> {
         let Self { rate, sigma, valid_for } = *self;
-        // Written so that what is not a number fails.
-        if rate.is_nan() || rate.abs() > MOST_RATE {
+        if !(-MOST_RATE..=MOST_RATE).contains(&rate) {
             return Err(format!(
                 "it forecast a rate of {:e} ppb: more than 1000 ppm, or no number",
                 rate * 1e9
