@@ -7,7 +7,11 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFORMANCE = REPOSITORY / "tests" / "conformance" / "pages.json"
-OLD_PAGES = REPOSITORY.parent / "shared" / "data" / "clock-pages"
+# Pages that the old Python code wrote, beside the repository (or the directory of its worktrees) where they are at all.
+OLD_PAGES = next(
+    (p for up in REPOSITORY.parents if (p := up / "shared" / "data" / "clock-pages").is_dir()),
+    REPOSITORY.parent / "shared" / "data" / "clock-pages",
+)
 
 # The format that the old Python client unpacks, in native alignment, with its names for the 18 fields.
 OLD_FORMAT = struct.Struct("ddddddddfIIIIddIIf12s")
