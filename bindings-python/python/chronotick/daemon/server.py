@@ -24,6 +24,7 @@ from chronotick.daemon import binary, legacy_config
 from chronotick.errors import ChronoTickError, DaemonNotRunningError, InvalidArgumentError
 
 _ITS_OWN_VERBS = ("status", "sources", "tracking", "create-page", "eval", "help")
+_USABLE = ("synchronized", "warming_up", "holdover")
 _START_S = 30.0
 _STOP_S = 15.0
 _TEST_S = 20.0
@@ -36,7 +37,7 @@ Measures this machine's clock against time servers and publishes corrected time.
 _EPILOG = """\
 verbs:
   run          in the foreground, with the daemon's own options (run --help)
-  start        in the background; returns when corrected time is published
+  start        in the background; returns when the time is known
   stop         ends the daemon that publishes the page
   status       the running daemon's state (--json)
   test         checks the installation, the configuration, and the running daemon or one of its own
@@ -199,14 +200,19 @@ def _start(given: Sequence[str]) -> int:
             close_fds=False,
         )
     deadline = time.monotonic() + _START_S
+    publishes = False
     while time.monotonic() < deadline:
         if child.poll() is not None:
             said = log.read_bytes()[begin:].decode(errors="replace").strip()
             raise ChronoTickError(f"the daemon ended at once, exit code {child.returncode}: {said}", "not_running")
-        if _running_pid(name) == child.pid:
+        publishes = publishes or _running_pid(name) == child.pid
+        if publishes and _status(name) in _USABLE:
             print(f"chronotick-daemon: running, pid {child.pid}; its log is {log}")
             return 0
         time.sleep(_LOOK_S)
+    if publishes:
+        print(f"chronotick-daemon: running, pid {child.pid}, but no source of time has answered yet; its log is {log}")
+        return 0
     raise ChronoTickError(f"the daemon (pid {child.pid}) has published nothing in {_START_S:.0f} s: see {log}", "io")
 
 
@@ -257,7 +263,7 @@ def _test(given: Sequence[str]) -> int:
         )
         try:
             deadline = time.monotonic() + _TEST_S
-            while time.monotonic() < deadline and child.poll() is None and not _is_known(page):
+            while time.monotonic() < deadline and child.poll() is None and _status(page) != "synchronized":
                 time.sleep(_LOOK_S)
             if child.poll() is not None:
                 print(f"daemon:        FAILED, exit code {child.returncode}; what it said is above")
@@ -268,11 +274,11 @@ def _test(given: Sequence[str]) -> int:
             child.wait()
 
 
-def _is_known(name: str) -> bool:
+def _status(name: str | None) -> str | None:
     try:
-        return ClockPage(name).status() == "synchronized"
+        return ClockPage(name).status()
     except ChronoTickError:
-        return False
+        return None
 
 
 def _report(name: str | None) -> int:

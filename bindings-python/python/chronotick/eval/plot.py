@@ -49,7 +49,8 @@ def text(samples: Sequence[Sample], columns: int = 80, rows: int = 16) -> str:
     lines = []
     for r, cells in enumerate(grid):
         value = high - (high - low) * r / (rows - 1)
-        label = f"{value / size:+10.3f} {unit:2}" if r % 3 == 0 or r == rows - 1 else " " * 13
+        number = value / size
+        label = f"{number:{'+10.3f' if abs(number) < 1e5 else '+10.3e'}} {unit:2}" if r % 3 == 0 or r == rows - 1 else " " * 13
         lines.append(f"{label}│{''.join(cells).rstrip()}")
     lines.append(" " * 13 + "└" + "─" * width)
     lines.append(" " * 14 + f"{begin_s - end_s:.1f} s".ljust(width - 3) + "now")
