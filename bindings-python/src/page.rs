@@ -76,7 +76,11 @@ impl ClockPage {
     }
 
     /// The same for the moment this far ahead, ns; the clock must be usable now, and the page may run out until then.
-    fn get_time_at<'py>(&self, py: Python<'py>, from_now_ns: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn get_time_at<'py>(
+        &self,
+        py: Python<'py>,
+        from_now_ns: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let from_now = Span::from_ns(int64(from_now_ns, "from_now_ns")?);
         let now = self.0.now().map_err(|e| read_error(py, &e))?;
         if !now.status.is_usable() {
