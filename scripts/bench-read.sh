@@ -46,8 +46,7 @@ go)
     on_both_pages "$work/read"
     ;;
 python)
-    mkdir "$work/chronotick"
-    cp bindings-python/python/chronotick/*.py "$work/chronotick"
+    cp -R bindings-python/python/chronotick "$work"
     cp "$built/libchronotick_python.so" "$work/chronotick/_native.abi3.so"
     export PYTHONPATH="$work"
     on_both_pages "${PYTHON:-python3}" bindings-python/benches/read.py

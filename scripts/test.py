@@ -186,10 +186,24 @@ def go(stages):
 
 
 def python(stages):
-    env = {"VIRTUAL_ENV": str(VENV), "PATH": f"{VENV / 'bin'}:{os.environ['PATH']}"}
     here = ROOT / "bindings-python"
-    if stages.run("python module", [VENV / "bin" / "maturin", "develop", "--quiet"], cwd=here, env=env, counts=False):
-        stages.run("python", [VENV / "bin" / "python", "-m", "pytest", "-ra", "tests"], cwd=here, env=env)
+    daemon = TARGET / "debug" / "chronotick-daemon"
+    env = {"VIRTUAL_ENV": str(VENV), "PATH": f"{VENV / 'bin'}:{os.environ['PATH']}"}
+    stages.run("python's daemon", ["cargo", "build", "--package", "chronotick-daemon"], counts=False)
+    if not stages.run("python module", [VENV / "bin" / "maturin", "develop", "--quiet"], cwd=here, env=env, counts=False):
+        return
+    # The wheel of the tests has the daemon and the module of this build, which is quicker made than one in release.
+    wheels = BUILD / "wheels-of-tests"
+    shutil.rmtree(wheels, ignore_errors=True)
+    made = stages.run(
+        "python wheel",
+        [VENV / "bin" / "python", "build_backend/chronotick_build.py", "wheel", wheels],
+        cwd=here,
+        env={**env, "CHRONOTICK_DAEMON": str(daemon), "MATURIN_PEP517_ARGS": "--profile dev"},
+        counts=False,
+    )
+    wheel = {"CHRONOTICK_WHEEL": str(next(wheels.glob("*.whl")))} if made else {}
+    stages.run("python", [VENV / "bin" / "python", "-m", "pytest", "-ra", "tests"], cwd=here, env={**env, **wheel})
 
 
 def node(stages):
