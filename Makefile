@@ -1,6 +1,6 @@
 # The commands of this repository; `make` alone lists them. Each works alone on a fresh machine (Debian with Rust, Go,
 # Python 3.11, Node 20 and gcc; root or sudo for apt).
-.PHONY: help run demo test check fmt gen bench clean c python node
+.PHONY: help run demo test check fmt gen bench clean c python wheel sdist node
 
 help:
 	@echo 'make run     build, start the clock daemon and the timer service, say where things are'
@@ -9,6 +9,8 @@ help:
 	@echo 'make check   the fast check: format, lints, generated files, unit tests'
 	@echo 'make c       the C library, target/release/libchronotick_ffi.a and .so'
 	@echo 'make python  the Python package, installed in build/venv'
+	@echo 'make wheel   the Python wheel with the daemon in it, in build/wheels'
+	@echo 'make sdist   the Python sdist with every crate in it, in build/wheels'
 	@echo 'make node    the npm package, built in bindings-node'
 	@echo 'make gen     write the generated files'
 	@echo 'make bench   every benchmark as a table'
@@ -34,6 +36,11 @@ python:
 	test -x build/venv/bin/python || python3 -m venv build/venv
 	build/venv/bin/pip install --quiet -r bindings-python/requirements-dev.txt
 	cd bindings-python && VIRTUAL_ENV=$(CURDIR)/build/venv ../build/venv/bin/maturin develop --release --quiet
+
+wheel sdist:
+	test -x build/venv/bin/python || python3 -m venv build/venv
+	build/venv/bin/pip install --quiet -r bindings-python/requirements-dev.txt
+	cd bindings-python && PATH=$(CURDIR)/build/venv/bin:$$PATH python build_backend/chronotick_build.py $@ ../build/wheels
 
 node:
 	cd bindings-node && npm ci --no-audit --no-fund && npm run --silent build

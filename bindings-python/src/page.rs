@@ -4,12 +4,14 @@ use crate::convert::{attach_error, int64, read_error, wait_error};
 use crate::corrected::corrected_time;
 use crate::reading::{Reading, status_word};
 use chronotick::os_clock::boottime;
-use chronotick::{Client, Flags, Span, Timestamp, WaitError, Waited};
+use chronotick::{Client, Flags, ReadError, Span, Timestamp, WaitError, Waited};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyBytes, PyString};
 
 /// Python's signal handlers run at least this often during a wait, so that Ctrl-C ends it.
 const SIGNALS_EVERY: Span = Span::from_ms(50);
+/// Up to this tolerance the end of a wait is spun, which the client itself does only below a millisecond.
+const SPUN: Span = Span::from_ms(1);
 
 /// An attached clock page. All threads may share one.
 ///
@@ -63,10 +65,36 @@ impl ClockPage {
         self.0.at_system_time(system).map(Reading).map_err(|e| read_error(py, &e))
     }
 
-    /// The time now in float seconds, as the old client gives it.
+    /// The time now in float seconds, as the old client gives it; an error where the clock is not usable, since the tuple
+    /// carries no status.
     fn get_time<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let reading = self.0.now().map_err(|e| read_error(py, &e))?;
+        if !reading.status.is_usable() {
+            return Err(read_error(py, &ReadError::Untrusted { status: reading.status }));
+        }
         corrected_time(py, &reading)
+    }
+
+    /// The same for the moment this far ahead, ns; the clock must be usable now, and the page may run out until then.
+    fn get_time_at<'py>(&self, py: Python<'py>, from_now_ns: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let from_now = Span::from_ns(int64(from_now_ns, "from_now_ns")?);
+        let now = self.0.now().map_err(|e| read_error(py, &e))?;
+        if !now.status.is_usable() {
+            return Err(read_error(py, &ReadError::Untrusted { status: now.status }));
+        }
+        let reading = self.0.at(from_now).map_err(|e| read_error(py, &e))?;
+        corrected_time(py, &reading)
+    }
+
+    /// The 128 bytes of the page, whole and untorn.
+    fn page_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let read = || {
+            // A reading looks for a page that was replaced, which a bare snapshot does not.
+            self.0.now()?;
+            self.0.snapshot()
+        };
+        let record = read().map_err(|e| read_error(py, &e))?;
+        Ok(PyBytes::new(py, &record.to_bytes()))
     }
 
     /// How far the clock can be trusted now.
@@ -94,6 +122,8 @@ impl ClockPage {
     ) -> PyResult<i64> {
         let target = Timestamp::from_ns(int64(target_ns, "target_ns")?);
         let tolerance = Span::from_ns(int64(tolerance_ns, "tolerance_ns")?);
+        // The default of a millisecond is met with a short spin as well: a sleep alone overshoots by the timer's slack.
+        let tolerance = if tolerance <= SPUN { tolerance.min(SPUN - Span::from_ns(1)) } else { tolerance };
         self.wait(py, target, tolerance).map(Span::as_ns)
     }
 

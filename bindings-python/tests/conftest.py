@@ -1,8 +1,10 @@
-"""Fixtures: a clock page in a file of its own."""
+"""Fixtures: a clock page in a file of its own, a daemon that publishes one."""
 
 import os
 
 import pytest
+from daemons import Daemon
+from ntp_server import NtpServer
 from support import live_page
 
 
@@ -27,3 +29,17 @@ def default_page(page_file, monkeypatch):
     """The live page as the one that a client attaches when no name is given."""
     monkeypatch.setenv("CHRONOTICK_SHM", page_file.path)
     return page_file
+
+
+@pytest.fixture(scope="session")
+def ntp_server():
+    """A time server whose time is 20 ms ahead."""
+    return NtpServer(offset_s=0.02)
+
+
+@pytest.fixture(scope="session")
+def daemon(ntp_server, tmp_path_factory):
+    """A synchronized daemon."""
+    running = Daemon(tmp_path_factory.mktemp("daemon"), ntp_server.address).wait_synchronized()
+    yield running
+    running.stop()

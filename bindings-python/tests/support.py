@@ -1,13 +1,18 @@
 """What the tests share: pages of both formats made with struct, and where the repository's data is."""
 
 import json
+import os
 import struct
 import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFORMANCE = REPOSITORY / "tests" / "conformance" / "pages.json"
-OLD_PAGES = REPOSITORY.parent / "shared" / "data" / "clock-pages"
+# Pages that the old Python code wrote, beside the repository (or the directory of its worktrees) where they are at all.
+OLD_PAGES = next(
+    (p for up in REPOSITORY.parents if (p := up / "shared" / "data" / "clock-pages").is_dir()),
+    REPOSITORY.parent / "shared" / "data" / "clock-pages",
+)
 
 # The format that the old Python client unpacks, in native alignment, with its names for the 18 fields.
 OLD_FORMAT = struct.Struct("ddddddddfIIIIddIIf12s")
@@ -62,3 +67,21 @@ def old_page(prediction_time, offset_s=0.25, flags=15, source=4, sequence=43):
 def old_reading(page):
     """What the old Python client reads from these bytes."""
     return dict(zip(OLD_FIELDS, OLD_FORMAT.unpack(page)[:18], strict=True))
+
+
+def in_child(function):
+    """What the function returns in a forked child, as text."""
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(write_end, str(function()).encode())
+        except BaseException as e:
+            os.write(write_end, f"{type(e).__name__}: {e}".encode())
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with open(read_end, "rb") as said:
+        text = said.read().decode()
+    os.waitpid(child, 0)
+    return text

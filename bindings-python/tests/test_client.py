@@ -1,5 +1,6 @@
 """The client on a live page: readings, waits, errors, threads."""
 
+import asyncio
 import gc
 import os
 import signal
@@ -25,6 +26,7 @@ import chronotick
 from chronotick import (
     ChronoTickClient,
     ChronoTickError,
+    ClientClosedError,
     CorrectedTime,
     DaemonNotRunningError,
     InvalidArgumentError,
@@ -222,17 +224,31 @@ def test_an_untrusted_clock_is_not_waited_on(page_file):
     assert raised.value.code == "untrusted"
 
 
-def test_a_closed_client_attaches_again(page_file):
+def test_a_closed_client_says_so(page_file):
     clock = ChronoTickClient(page_file.path)
     assert "not attached" in repr(clock)
     clock.now()
     assert page_file.path in repr(clock)
     clock.close()
     clock.close()
-    assert "not attached" in repr(clock)
-    page_file(live_page(offset_s=7.0))
-    reading = clock.now()
-    assert reading.corrected_ns - reading.system_ns == 7 * SECOND_NS
+    assert "closed" in repr(clock)
+    calls = (
+        clock.now,
+        clock.now_ns,
+        clock.get_time,
+        clock.status,
+        clock.get_daemon_info,
+        clock.is_daemon_ready,
+        clock.__enter__,
+        lambda: clock.get_future_time(1),
+        lambda: clock.wait_until(time.time() + 1),
+        lambda: clock.wait_until_ns(time.time_ns()),
+        lambda: asyncio.run(clock.wait_until_async(time.time() + 1)),
+    )
+    for call in calls:
+        with pytest.raises(ClientClosedError, match="closed: make another") as raised:
+            call()
+        assert isinstance(raised.value, RuntimeError) and raised.value.code == "closed"
 
 
 def test_threads_share_a_client(page_file):

@@ -76,7 +76,11 @@ class ClockPage:
     def at_system_time(self, system_ns: int) -> Reading:
         """The reading for the moment at which the system clock showed this, Unix ns."""
     def get_time(self) -> CorrectedTime:
-        """The time now in float seconds, as the old client gives it."""
+        """The time now in float seconds, as the old client gives it; an error where the clock is not usable."""
+    def get_time_at(self, from_now_ns: int) -> CorrectedTime:
+        """The same for the moment this far ahead, ns."""
+    def page_bytes(self) -> bytes:
+        """The 128 bytes of the page, whole and untorn."""
     def status(self) -> str:
         """How far the clock can be trusted now."""
     def is_ready(self) -> bool:

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import operator
+import os
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from chronotick._native import ClockPage, Reading
-from chronotick.errors import DaemonNotRunningError, InvalidArgumentError
+from chronotick.errors import (
+    ChronoTickError,
+    ClientClosedError,
+    InvalidArgumentError,
+    TargetPastError,
+)
+from chronotick.shm.config import read_data
 
 _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1_000_000
 _NATIVE = ("now", "now_ns", "get_time")
+_LONGEST_FUTURE_S = 3600
+# An event loop's timers are good to a millisecond or two; the rest of a wait is done natively.
+_ASYNC_LEAD_NS = 2 * _NS_PER_MS
+# The page may change while the event loop sleeps.
+_ASYNC_LOOK_AGAIN_NS = 250 * _NS_PER_MS
+_USABLE = ("synchronized", "warming_up", "holdover", "legacy")
 
 
 class CorrectedTime(NamedTuple):
@@ -31,14 +47,17 @@ class ChronoTickClient:
     """Reads the clock page. It attaches when first used; all threads may share one client.
 
     `now()` gives a `Reading`: the time with its bound and status.
-    `now_ns()` gives the corrected time alone, Unix ns, and is the quickest; without a status to go with the number,
-    a clock that is not usable is a ChronoTickError with the code "untrusted".
+    `now_ns()` gives the corrected time alone, Unix ns, and is the quickest.
     `get_time()` gives a `CorrectedTime` in float seconds, as the old client did.
+    Neither number nor tuple carries a status: where the clock is disrupted, expired or without data, these two raise a
+    ChronoTickError with the code "untrusted".
+
+    After a fork the child's client attaches anew when next used. After `close()` every use is a ClientClosedError.
     """
 
     # A native method in a slot is called without a Python function around it, which would cost more than the reading.
     # The slots are filled when the page is attached; until then __getattr__ gives a function that attaches it.
-    __slots__ = ("_name", "_page", "get_time", "now", "now_ns")
+    __slots__ = ("__weakref__", "_closed", "_name", "_page", "get_time", "now", "now_ns")
 
     now: Callable[[], Reading]
     now_ns: Callable[[], int]
@@ -48,6 +67,7 @@ class ChronoTickClient:
         """`name` is that of the page, or its absolute path; None is $CHRONOTICK_SHM, else the default name."""
         self._name = name
         self._page: ClockPage | None = None
+        self._closed = False
 
     def __getattr__(self, name: str) -> Any:
         if name in _NATIVE:
@@ -88,6 +108,71 @@ class ChronoTickClient:
         target_ns = _ns("target_corrected_time", target_corrected_time, _NS_PER_S)
         self.wait_until_ns(target_ns, _ns("tolerance_ms", tolerance_ms, _NS_PER_MS))
 
+    async def wait_until_ns_async(self, target_ns: int, tolerance_ns: int = _NS_PER_MS) -> int:
+        """As `wait_until_ns`, for asyncio: no thread is kept, and cancelling the task ends the wait.
+
+        The event loop's own timer sleeps until 1 to 2 ms before the target. The rest blocks the event loop, so that the
+        wait ends as sharply as a blocking one; other threads run meanwhile.
+        """
+        if tolerance_ns < 0:
+            raise InvalidArgumentError(f"tolerance_ns is {tolerance_ns}: give 0 or more")
+        page, first, target_ns = self._page or self._attach(), True, operator.index(target_ns)
+        if target_ns >> 63 not in (0, -1):
+            raise InvalidArgumentError("target_ns does not fit in 64 bits: give nanoseconds")
+        while True:
+            reading = page.now()
+            left_ns = target_ns - reading.corrected_ns
+            if reading.status not in _USABLE or (first and left_ns <= _ASYNC_LEAD_NS):
+                # Near, past, or to be refused: the native wait says which.
+                return page.wait_until_ns(target_ns, tolerance_ns)
+            if left_ns <= 0:
+                return -left_ns
+            if left_ns <= _ASYNC_LEAD_NS:
+                try:
+                    return page.wait_until_ns(target_ns, tolerance_ns)
+                except TargetPastError:
+                    # It passed between the reading and the wait.
+                    return max(0, page.now_ns() - target_ns)
+            first = False
+            await asyncio.sleep(min(left_ns - _ASYNC_LEAD_NS, _ASYNC_LOOK_AGAIN_NS) / _NS_PER_S)
+            # Closed, or forked, while it slept.
+            page = self._page or self._attach()
+
+    async def wait_until_async(self, target_corrected_time: float, tolerance_ms: float = 1.0) -> None:
+        """As `wait_until`, for asyncio; see `wait_until_ns_async`."""
+        target_ns = _ns("target_corrected_time", target_corrected_time, _NS_PER_S)
+        await self.wait_until_ns_async(target_ns, _ns("tolerance_ms", tolerance_ms, _NS_PER_MS))
+
+    def get_future_time(self, future_seconds: float) -> CorrectedTime:
+        """The time this many seconds ahead, 0 to 3600, with the uncertainty that the correction will have grown to."""
+        if not isinstance(future_seconds, int | float) or math.isnan(future_seconds):
+            raise InvalidArgumentError("future_seconds must be a number")
+        if not 0 <= future_seconds <= _LONGEST_FUTURE_S:
+            raise InvalidArgumentError("future_seconds must be between 0 and 3600 (1 hour)")
+        return (self._page or self._attach()).get_time_at(round(future_seconds * _NS_PER_S))
+
+    def get_daemon_info(self) -> dict[str, Any]:
+        """What the page tells of the daemon, under the names of the old client."""
+        page = self._page or self._attach()
+        data = read_data(page.page_bytes())
+        ready = data.is_valid and data.is_warmup_complete
+        # The last measurement is in corrected time.
+        since_s = page.now().corrected_ns / _NS_PER_S - data.last_ntp_sync
+        return {
+            "status": "ready" if ready else "warming_up",
+            "warmup_complete": data.is_warmup_complete,
+            "measurement_count": data.measurement_count,
+            "total_corrections": data.total_corrections,
+            "daemon_uptime": data.daemon_uptime,
+            "last_ntp_sync": data.last_ntp_sync,
+            "seconds_since_ntp": since_s if data.last_ntp_sync > 0 else None,
+            "ntp_ready": data.is_ntp_ready,
+            "models_ready": data.is_models_ready,
+            "data_source": data.source.name.lower(),
+            "confidence": data.confidence,
+            "average_latency_ms": data.average_latency_ms,
+        }
+
     def wait_synchronized(self, timeout_s: float) -> Reading:
         """Blocks until the clock is synchronized or in holdover; returns the first such reading.
 
@@ -99,20 +184,23 @@ class ChronoTickClient:
         return (self._page or self._attach()).wait_synchronized(timeout_ns)
 
     def is_daemon_ready(self) -> bool:
-        """True when a daemon has published a valid time and has warmed up; False when there is no daemon."""
+        """True when a daemon has published a valid time and has warmed up; False when there is no daemon, or a page that
+        cannot be read."""
         try:
             return (self._page or self._attach()).is_ready()
-        except DaemonNotRunningError:
+        except ClientClosedError:
+            raise
+        except ChronoTickError:
             return False
 
     def close(self) -> None:
-        """Lets go of the page. A closed client attaches again when it is next used."""
-        if self._page is not None:
-            self._page = None
-            for name in _NATIVE:
-                delattr(self, name)
+        """Lets go of the page. Every later use of this client is a ClientClosedError."""
+        self._closed = True
+        self._detach()
 
     def __enter__(self) -> ChronoTickClient:
+        if self._closed:
+            raise _closed_error()
         return self
 
     def __exit__(
@@ -124,16 +212,45 @@ class ChronoTickClient:
         self.close()
 
     def __repr__(self) -> str:
-        where = self._page.path if self._page is not None else "not attached"
+        where = self._page.path if self._page is not None else "closed" if self._closed else "not attached"
         return f"<ChronoTickClient {where}>"
 
     def _attach(self) -> ClockPage:
+        if self._closed:
+            raise _closed_error()
         # Two threads may both attach at first; either page serves.
         page = ClockPage(self._name)
         for name in _NATIVE:
             setattr(self, name, getattr(page, name))
         self._page = page
+        _attached.add(self)
         return page
+
+    def _detach(self) -> None:
+        self._page = None
+        for name in _NATIVE:
+            try:
+                delattr(self, name)
+            except AttributeError:
+                # It was not attached, or another thread detaches it as well.
+                pass
+
+
+_attached: weakref.WeakSet[ChronoTickClient] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    # The mapping itself survives a fork, but a lock in it may have been held by a thread that the child does not have.
+    for client in list(_attached):
+        client._detach()
+    _attached.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _closed_error() -> ClientClosedError:
+    return ClientClosedError("this ChronoTickClient is closed: make another one")
 
 
 def get_current_time() -> CorrectedTime:
@@ -143,7 +260,7 @@ def get_current_time() -> CorrectedTime:
 
 
 def _ns(name: str, value: float, unit_ns: int) -> int:
-    if not math.isfinite(value):
+    if not isinstance(value, int) and not math.isfinite(value):
         raise InvalidArgumentError(f"{name} is {value}: give a finite number")
     whole = math.floor(value)
     # The whole part in integers: a float of nanoseconds since the epoch has a step of 256.

@@ -17,6 +17,13 @@ class DaemonNotRunningError(ChronoTickError):
     """There is no clock page: chronotick-daemon does not run."""
 
 
+class ClientClosedError(ChronoTickError):
+    """The client was closed before this call. Its code, "closed", is of Python alone."""
+
+    def __init__(self, message: str, code: str = "closed") -> None:
+        super().__init__(message, code)
+
+
 class InvalidArgumentError(ValueError):
     """An argument is not allowed. A ValueError and no ChronoTickError: the caller is at fault, not the clock."""
 

@@ -1,0 +1,1 @@
+"""Measuring and watching: the lower-level client, and the program `chronotick-client`."""
