@@ -99,7 +99,6 @@ def test_the_old_shared_memory(shared_client, page_file):
 
 
 def test_the_old_data(shared_client):
-    pytest.importorskip("chronotick.shm.config", reason="the package has no chronotick.shm yet")
     data = old_tools.read_chronotick_data()
     assert data.is_valid and abs(data.get_corrected_time_at(time.time()) - time.time()) < 1
 

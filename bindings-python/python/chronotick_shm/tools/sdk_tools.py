@@ -5,15 +5,11 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from typing import TYPE_CHECKING
 
 from chronotick.errors import ChronoTickError
-from chronotick.mcp.page import PAGE_SIZE, page_path, read_bytes
 from chronotick.mcp.sdk_server import sdk_tool
-from chronotick.mcp.tools import default_client
-
-if TYPE_CHECKING:
-    from chronotick.shm.config import ChronoTickData
+from chronotick.mcp.tools import default_client, read_page
+from chronotick.shm.config import SHARED_MEMORY_SIZE, ChronoTickData
 
 __all__ = [
     "get_daemon_status",
@@ -44,12 +40,12 @@ class SharedPage:
 
     def __init__(self, path: str) -> None:
         self.name = os.path.basename(path)
-        self.size = PAGE_SIZE
+        self.size = SHARED_MEMORY_SIZE
         self._path = path
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self._file = self._identity(os.fstat(fd))
-            self._map = mmap.mmap(fd, PAGE_SIZE, prot=mmap.PROT_READ)
+            self._map = mmap.mmap(fd, SHARED_MEMORY_SIZE, prot=mmap.PROT_READ)
         finally:
             os.close(fd)
         self.buf = memoryview(self._map)
@@ -83,9 +79,10 @@ def get_shared_memory() -> SharedPage:
     global _page
     with _lock:
         if _page is None or not _page.is_current():
-            path = page_path(default_client())
-            # Checks that the file is a page and not being written; a mapping past the end of a file would fault.
-            read_bytes(path)
+            client = default_client()
+            # The client says what is wrong when there is no page, or one of another size; mapped, that would fault.
+            read_page(client)
+            path = str((client._page or client._attach()).path)
             try:
                 _page = SharedPage(path)
             except (OSError, ValueError) as e:
@@ -95,6 +92,4 @@ def get_shared_memory() -> SharedPage:
 
 def read_chronotick_data() -> ChronoTickData:
     """The page as it is now, as the 18 fields of the old struct."""
-    from chronotick.shm.config import read_data
-
-    return read_data(bytearray(read_bytes(page_path(default_client()))))
+    return read_page(default_client())
