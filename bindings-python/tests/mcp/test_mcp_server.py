@@ -255,6 +255,24 @@ def test_without_a_daemon_every_tool_answers(tmp_path):
         run(test, server)
 
 
+def test_over_a_real_daemon(daemon):
+    async def test(server):
+        async with Client(server) as client:
+            bounds = (await client.call_tool("get_time_bounds", {"duration_seconds": 0})).structured_content
+            assert bounds["guaranteed"] is True and bounds["clock_status"] == "synchronized"
+            now = (await client.call_tool("get_time", {})).structured_content
+            # The daemon's time server is 20 ms ahead of this machine.
+            assert abs(now["offset_correction"] - 0.02) <= bounds["max_error"] and now["source"] != "no_data"
+            for name in arguments_for(0):
+                now = (await client.call_tool("get_time", {})).structured_content["corrected_time"]
+                result = await client.call_tool(name, arguments_for(now)[name])
+                check_result(name, result.structured_content)
+                assert "error" not in result.structured_content
+
+    with target("stdio", daemon.page) as server:
+        run(test, server)
+
+
 def test_http_lets_in_only_requests_that_name_this_machine(page_file):
     with http_server(page_file.path) as url:
         for header in ("Host", "Origin"):

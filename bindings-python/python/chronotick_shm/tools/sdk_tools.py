@@ -5,8 +5,10 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+from typing import TYPE_CHECKING, Any
 
 from chronotick.errors import ChronoTickError
+from chronotick.mcp.catalog import BY_NAME
 from chronotick.mcp.sdk_server import sdk_tool
 from chronotick.mcp.tools import default_client, read_page
 from chronotick.shm.config import SHARED_MEMORY_SIZE, ChronoTickData
@@ -23,13 +25,23 @@ __all__ = [
     "wait_until_time",
 ]
 
-get_time = sdk_tool("get_time")
-get_daemon_status = sdk_tool("get_daemon_status")
-get_time_with_future_uncertainty = sdk_tool("get_time_with_future_uncertainty")
-schedule_action = sdk_tool("schedule_action")
-synchronize_with_peers = sdk_tool("synchronize_with_peers")
-get_time_bounds = sdk_tool("get_time_bounds")
-wait_until_time = sdk_tool("wait_until_time")
+if TYPE_CHECKING:
+    from claude_agent_sdk import SdkMcpTool
+
+    get_daemon_status: SdkMcpTool[Any]
+    get_time: SdkMcpTool[Any]
+    get_time_bounds: SdkMcpTool[Any]
+    get_time_with_future_uncertainty: SdkMcpTool[Any]
+    schedule_action: SdkMcpTool[Any]
+    synchronize_with_peers: SdkMcpTool[Any]
+    wait_until_time: SdkMcpTool[Any]
+
+
+def __getattr__(name: str) -> Any:
+    # The tools are made when first named, since only they need claude-agent-sdk.
+    if name not in BY_NAME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    return globals().setdefault(name, sdk_tool(name))
 
 
 class SharedPage:
