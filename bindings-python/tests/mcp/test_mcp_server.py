@@ -142,6 +142,25 @@ def test_a_subscriber_hears_of_a_status_change(transport, mode, revision, page_f
         run(test, server)
 
 
+@pytest.mark.filterwarnings("ignore:resources/")
+@REVISIONS
+def test_a_subscriber_that_went_away_is_forgotten(mode, revision, page_file):
+    async def test(url):
+        async with Client(url, mode=mode) as gone:
+            if mode == "legacy":
+                await gone.session.subscribe_resource(STATUS)
+            else:
+                await gone.listen(resource_subscriptions=[STATUS]).__aenter__()
+        async with Client(url, mode="2026-07-28") as client:
+            async with client.listen(resource_subscriptions=[STATUS]) as subscription:
+                for sequence, flags in ((4, DISRUPTED_PAGE_FLAGS), (6, VALID | NTP_READY)):
+                    publish(page_file.path, sequence=sequence, flags=flags)
+                    assert await anext(aiter(subscription)) == ResourceUpdated(uri=STATUS)
+
+    with http_server(page_file.path) as url:
+        run(test, url)
+
+
 @REVISIONS
 def test_a_cancelled_wait_ends_on_the_server(mode, revision, page_file, monkeypatch):
     async def test():
