@@ -99,7 +99,6 @@ def test_the_old_shared_memory(shared_client, page_file):
 
 
 def test_the_old_data(shared_client):
-    pytest.importorskip("chronotick.shm.config", reason="the package has no chronotick.shm yet")
     data = old_tools.read_chronotick_data()
     assert data.is_valid and abs(data.get_corrected_time_at(time.time()) - time.time()) < 1
 
@@ -143,10 +142,15 @@ def test_without_the_sdk_it_says_what_to_install():
         "import sys; sys.modules['claude_agent_sdk'] = None\n"
         "from chronotick.mcp import create_chronotick_sdk_server\n"
         "try: create_chronotick_sdk_server()\n"
+        "except ImportError as e: print(e)\n"
+        "from chronotick_shm.tools.sdk_tools import get_shared_memory, read_chronotick_data\n"
+        "try: from chronotick_shm.tools.sdk_tools import get_time\n"
         "except ImportError as e: print(e)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "pip install 'chronotick[agents]'" in done.stdout
+    assert done.stdout.count("pip install 'chronotick[agents]'") == 2
+    with pytest.raises(AttributeError, match="no attribute 'other'"):
+        old_tools.other  # noqa: B018
 
 
 def test_the_example_calls_the_tools(default_page):

@@ -1,4 +1,4 @@
-"""Every code block of the documents on MCP and agents: Python runs, JSON and shell are read."""
+"""Every code block of the documents on MCP and agents: Python runs, commands and configurations are read."""
 
 import json
 import re
@@ -38,12 +38,12 @@ def is_known(command):
 def test_a_code_block(page, number, language, text, default_page):
     if language == "python":
         done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    elif language == "json":
+        assert done.returncode == 0 and done.stdout, done.stderr
+    elif language == "text":
         [server] = json.loads(text)["mcpServers"].values()
         is_known(shlex.join([server["command"], *server["args"]]))
     else:
-        assert language == "sh"
+        assert language == "console"
         for line in text.splitlines():
             is_known(line)
 

@@ -142,6 +142,25 @@ def test_a_subscriber_hears_of_a_status_change(transport, mode, revision, page_f
         run(test, server)
 
 
+@pytest.mark.filterwarnings("ignore:resources/")
+@REVISIONS
+def test_a_subscriber_that_went_away_is_forgotten(mode, revision, page_file):
+    async def test(url):
+        async with Client(url, mode=mode) as gone:
+            if mode == "legacy":
+                await gone.session.subscribe_resource(STATUS)
+            else:
+                await gone.listen(resource_subscriptions=[STATUS]).__aenter__()
+        async with Client(url, mode="2026-07-28") as client:
+            async with client.listen(resource_subscriptions=[STATUS]) as subscription:
+                for sequence, flags in ((4, DISRUPTED_PAGE_FLAGS), (6, VALID | NTP_READY)):
+                    publish(page_file.path, sequence=sequence, flags=flags)
+                    assert await anext(aiter(subscription)) == ResourceUpdated(uri=STATUS)
+
+    with http_server(page_file.path) as url:
+        run(test, url)
+
+
 @REVISIONS
 def test_a_cancelled_wait_ends_on_the_server(mode, revision, page_file, monkeypatch):
     async def test():
@@ -252,6 +271,24 @@ def test_without_a_daemon_every_tool_answers(tmp_path):
             assert (status["status"], status["clock_status"]) == ("not_running", "not_running")
 
     with target("stdio", tmp_path / "none") as server:
+        run(test, server)
+
+
+def test_over_a_real_daemon(daemon):
+    async def test(server):
+        async with Client(server) as client:
+            bounds = (await client.call_tool("get_time_bounds", {"duration_seconds": 0})).structured_content
+            assert bounds["guaranteed"] is True and bounds["clock_status"] == "synchronized"
+            now = (await client.call_tool("get_time", {})).structured_content
+            # The daemon's time server is 20 ms ahead of this machine.
+            assert abs(now["offset_correction"] - 0.02) <= bounds["max_error"] and now["source"] != "no_data"
+            for name in arguments_for(0):
+                now = (await client.call_tool("get_time", {})).structured_content["corrected_time"]
+                result = await client.call_tool(name, arguments_for(now)[name])
+                check_result(name, result.structured_content)
+                assert "error" not in result.structured_content
+
+    with target("stdio", daemon.page) as server:
         run(test, server)
 
 

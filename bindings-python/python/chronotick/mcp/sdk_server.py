@@ -33,7 +33,7 @@ def create_chronotick_sdk_server(
     try:
         from claude_agent_sdk import create_sdk_mcp_server
     except ImportError as e:
-        raise ImportError(_NOT_INSTALLED) from e
+        raise ModuleNotFoundError(_NOT_INSTALLED, name=e.name) from e
     names = list(catalog.BY_NAME) if tools is None else list(tools)
     return create_sdk_mcp_server(name, version, [sdk_tool(tool, client=client) for tool in names])
 
@@ -43,7 +43,7 @@ def sdk_tool(name: str, *, client: ChronoTickClient | None = None) -> SdkMcpTool
     try:
         from claude_agent_sdk import ToolAnnotations, tool
     except ImportError as e:
-        raise ImportError(_NOT_INSTALLED) from e
+        raise ModuleNotFoundError(_NOT_INSTALLED, name=e.name) from e
     entry = catalog.BY_NAME.get(name)
     if entry is None:
         raise InvalidArgumentError(f"there is no tool {name!r}; there are {', '.join(catalog.BY_NAME)}")

@@ -14,8 +14,9 @@ from typing import Any, ParamSpec
 
 from chronotick.client import ChronoTickClient
 from chronotick.errors import ChronoTickError, DaemonNotRunningError, InvalidArgumentError, TargetPastError
-from chronotick.mcp import page, peers, timers
+from chronotick.mcp import peers, timers
 from chronotick.mcp.waiting import NS_PER_S, Progress, Wait, wait_in_steps
+from chronotick.shm.config import ChronoTickData, read_data
 
 __all__ = [
     "get_daemon_status",
@@ -76,27 +77,32 @@ def default_client() -> ChronoTickClient:
     return ChronoTickClient()
 
 
+def read_page(client: ChronoTickClient) -> ChronoTickData:
+    """The fields of the page that a `Reading` does not carry: counters, flags, validity."""
+    return read_data((client._page or client._attach()).page_bytes())
+
+
 @_timed
 def get_time(*, client: ChronoTickClient | None = None) -> Result:
     """The corrected time now, with its uncertainty and what it was made of."""
     clock = client or default_client()
     reading = clock.now()
-    fields = page.read_fields(clock)
+    data = read_page(clock)
     return {
         "corrected_time": reading.corrected_ns / NS_PER_S,
         "system_time": reading.system_ns / NS_PER_S,
         "offset_correction": (reading.corrected_ns - reading.system_ns) / NS_PER_S,
         "drift_rate": reading.drift_rate,
-        "offset_uncertainty": fields.offset_uncertainty,
-        "drift_uncertainty": fields.drift_uncertainty,
+        "offset_uncertainty": data.offset_uncertainty,
+        "drift_uncertainty": data.drift_uncertainty,
         "time_uncertainty": reading.sigma_ns / NS_PER_S,
         "confidence": reading.confidence,
         "source": reading.source,
-        "prediction_time": fields.prediction_time,
-        "valid_until": fields.valid_until,
-        "is_valid": bool(fields.flags & page.VALID) and reading.status not in _UNUSABLE,
-        "is_ntp_ready": bool(fields.flags & page.NTP_READY),
-        "is_models_ready": bool(fields.flags & page.MODELS_READY),
+        "prediction_time": data.prediction_time,
+        "valid_until": data.valid_until,
+        "is_valid": data.is_valid and reading.status not in _UNUSABLE,
+        "is_ntp_ready": data.is_ntp_ready,
+        "is_models_ready": data.is_models_ready,
     }
 
 
@@ -110,7 +116,6 @@ def get_daemon_status(*, client: ChronoTickClient | None = None) -> Result:
 def _daemon_status(*, client: ChronoTickClient | None = None) -> Result:
     clock = client or default_client()
     reading = clock.now()
-    fields = page.read_fields(clock)
     status = _daemon_state(clock)
     if status == "not_running":
         raise DaemonNotRunningError(
@@ -118,39 +123,25 @@ def _daemon_status(*, client: ChronoTickClient | None = None) -> Result:
             "start it with chronotick-daemon",
             "not_running",
         )
-    synced = fields.last_ntp_sync > 0
-    return {
-        "status": status,
-        "warmup_complete": bool(fields.flags & page.WARMUP_COMPLETE),
-        "measurement_count": fields.measurement_count,
-        "total_corrections": fields.total_corrections,
-        "daemon_uptime": fields.daemon_uptime,
-        "last_ntp_sync": fields.last_ntp_sync,
-        "seconds_since_ntp": reading.corrected_ns / NS_PER_S - fields.last_ntp_sync if synced else None,
-        "ntp_ready": bool(fields.flags & page.NTP_READY),
-        "models_ready": bool(fields.flags & page.MODELS_READY),
-        "average_latency_ms": fields.average_latency_ms,
-        "data_source": reading.source,
-        "confidence": reading.confidence,
-    }
+    return {**clock.get_daemon_info(), "status": status}
 
 
 def _daemon_state(clock: ChronoTickClient) -> str:
     """`ready`, `warming_up` or `not_running`."""
     try:
         reading = clock.now()
-        fields = page.read_fields(clock)
+        data = read_page(clock)
     except DaemonNotRunningError:
         return "not_running"
     except (ChronoTickError, InvalidArgumentError, OSError):
         # There is a page that cannot be read: whether somebody serves it is not known.
         return "not_running"
-    valid_for_ns = (fields.valid_until - fields.prediction_time) * NS_PER_S
+    valid_for_ns = (data.valid_until - data.prediction_time) * NS_PER_S
     # A page that was disrupted when its daemon died keeps that status for ever; so its age counts too.
     if reading.status == "expired" or (reading.status == "disrupted" and reading.age_ns > valid_for_ns):
         return "not_running"
-    ready = page.VALID | page.WARMUP_COMPLETE
-    return "ready" if fields.flags & ready == ready and reading.status not in _UNUSABLE else "warming_up"
+    ready = data.is_valid and data.is_warmup_complete and reading.status not in _UNUSABLE
+    return "ready" if ready else "warming_up"
 
 
 @_timed

@@ -5,15 +5,13 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chronotick.errors import ChronoTickError
-from chronotick.mcp.page import PAGE_SIZE, page_path, read_bytes
+from chronotick.mcp.catalog import BY_NAME
 from chronotick.mcp.sdk_server import sdk_tool
-from chronotick.mcp.tools import default_client
-
-if TYPE_CHECKING:
-    from chronotick.shm.config import ChronoTickData
+from chronotick.mcp.tools import default_client, read_page
+from chronotick.shm.config import SHARED_MEMORY_SIZE, ChronoTickData
 
 __all__ = [
     "get_daemon_status",
@@ -27,13 +25,23 @@ __all__ = [
     "wait_until_time",
 ]
 
-get_time = sdk_tool("get_time")
-get_daemon_status = sdk_tool("get_daemon_status")
-get_time_with_future_uncertainty = sdk_tool("get_time_with_future_uncertainty")
-schedule_action = sdk_tool("schedule_action")
-synchronize_with_peers = sdk_tool("synchronize_with_peers")
-get_time_bounds = sdk_tool("get_time_bounds")
-wait_until_time = sdk_tool("wait_until_time")
+if TYPE_CHECKING:
+    from claude_agent_sdk import SdkMcpTool
+
+    get_daemon_status: SdkMcpTool[Any]
+    get_time: SdkMcpTool[Any]
+    get_time_bounds: SdkMcpTool[Any]
+    get_time_with_future_uncertainty: SdkMcpTool[Any]
+    schedule_action: SdkMcpTool[Any]
+    synchronize_with_peers: SdkMcpTool[Any]
+    wait_until_time: SdkMcpTool[Any]
+
+
+def __getattr__(name: str) -> Any:
+    # The tools are made when first named, since only they need claude-agent-sdk.
+    if name not in BY_NAME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    return globals().setdefault(name, sdk_tool(name))
 
 
 class SharedPage:
@@ -44,12 +52,12 @@ class SharedPage:
 
     def __init__(self, path: str) -> None:
         self.name = os.path.basename(path)
-        self.size = PAGE_SIZE
+        self.size = SHARED_MEMORY_SIZE
         self._path = path
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self._file = self._identity(os.fstat(fd))
-            self._map = mmap.mmap(fd, PAGE_SIZE, prot=mmap.PROT_READ)
+            self._map = mmap.mmap(fd, SHARED_MEMORY_SIZE, prot=mmap.PROT_READ)
         finally:
             os.close(fd)
         self.buf = memoryview(self._map)
@@ -83,9 +91,10 @@ def get_shared_memory() -> SharedPage:
     global _page
     with _lock:
         if _page is None or not _page.is_current():
-            path = page_path(default_client())
-            # Checks that the file is a page and not being written; a mapping past the end of a file would fault.
-            read_bytes(path)
+            client = default_client()
+            # The client says what is wrong when there is no page, or one of another size; mapped, that would fault.
+            read_page(client)
+            path = str((client._page or client._attach()).path)
             try:
                 _page = SharedPage(path)
             except (OSError, ValueError) as e:
@@ -95,6 +104,4 @@ def get_shared_memory() -> SharedPage:
 
 def read_chronotick_data() -> ChronoTickData:
     """The page as it is now, as the 18 fields of the old struct."""
-    from chronotick.shm.config import read_data
-
-    return read_data(bytearray(read_bytes(page_path(default_client()))))
+    return read_page(default_client())
