@@ -65,8 +65,8 @@ pub(crate) struct RunArgs {
     /// or ~/.local/state/chronotick].
     #[arg(long, value_name = "FILE")]
     pub(crate) state_file: Option<String>,
-    /// Serve /metrics, /status and /healthz over HTTP at this address and port, or `none` [default: none].
-    #[arg(long, value_name = "ADDR")]
+    /// Serve the time, the status and metrics over HTTP at this address and port, or `none` [default: none].
+    #[arg(long, visible_alias = "http", value_name = "ADDR")]
     pub(crate) metrics: Option<String>,
     /// How messages are written [default: journal-prefix under systemd, else text].
     #[arg(long, value_enum, value_name = "FORMAT")]

@@ -30,6 +30,7 @@ mod status_file;
 mod steady;
 mod stop;
 mod tables;
+mod time_api;
 mod tracking;
 mod utc;
 
