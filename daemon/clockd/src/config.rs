@@ -54,7 +54,6 @@ struct File {
     validity_s: Option<u32>,
     anchor: Option<Choice>,
     state_file: Option<String>,
-    #[serde(alias = "http")]
     metrics: Option<String>,
     log_format: Option<Format>,
     /// Models that forecast the rate of the clock; see `docs/models.md`. None if not given.

@@ -95,9 +95,15 @@ impl Estimate {
     /// As [`Discipline::measure`].
     pub(crate) fn measure(&mut self, now: MonoTime, m: Measurement) -> Verdict {
         let at = self.steady.at(m.at);
-        let verdict = self
-            .discipline
-            .measure(self.steady.at(now), Measurement { at, theta: m.theta - (at - m.at), ..m });
+        let verdict = self.discipline.measure(
+            self.steady.at(now),
+            Measurement {
+                at,
+                theta: m.theta - (at - m.at),
+                root_dispersion: m.root_dispersion + self.steady.error(),
+                ..m
+            },
+        );
         if let Some(restored) = &self.restored
             && let Some(fresh) = self.fresh(now)
         {

@@ -1,7 +1,7 @@
 //! Takes the reports of all servers into the discipline, and tells people about it.
 
 use crate::config::Settings;
-use crate::disruption::Notices;
+use crate::disruption::{Notices, Readings};
 use crate::environment::EnvironmentWatch;
 use crate::estimate::Estimate;
 use crate::log::{self, Level};
@@ -198,13 +198,17 @@ impl Hub {
                 server.reach |= 1;
                 server.last_error = None;
                 let name = server.name.clone();
-                if self.notices.is_overtaken(m.at - m.round_trip) {
-                    log::debug(format_args!("{name}: measured while the clock was disrupted: not used"));
-                    return;
-                }
-                let now = boottime();
+                let readings = Readings::now();
+                let now = readings.boottime;
                 let (before, verdict, after, measured) = {
                     let mut estimate = self.estimate();
+                    // With the estimate in hand, so that no disruption comes between the look and the use.
+                    if self.notices.is_overtaken(m.at - m.round_trip) {
+                        log::debug(format_args!("{name}: measured while the clock was disrupted: not used"));
+                        return;
+                    }
+                    // Pages may be a second apart: a slew since the last is seen here.
+                    estimate.note_clocks(now, readings.raw, readings.error);
                     let before = estimate.correction(now);
                     let verdict = estimate.measure(now, m);
                     (before, verdict, estimate.correction(now), estimate.measured_rate(now))

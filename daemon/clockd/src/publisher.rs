@@ -92,7 +92,7 @@ impl Publisher {
             if disruption.is_none() {
                 estimate.note_clocks(readings.boottime, readings.raw, readings.error);
             }
-            estimate.correction(anchor.boottime)
+            estimate.correction(now).map(|c| c.seen_from(anchor.boottime))
         };
         self.published = self.published.wrapping_add(u32::from(correction.is_some()));
         let counters = Counters {

@@ -2,7 +2,7 @@
 
 use crate::cli::RunArgs;
 use crate::config::Settings;
-use crate::disruption::{Monitor, Notices};
+use crate::disruption::{Monitor, Notices, Readings};
 use crate::endpoint;
 use crate::estimate::Estimate;
 use crate::hub::Hub;
@@ -52,9 +52,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     let mut discipline = Discipline::new(config, servers.len());
     let restored = saved.as_ref().and_then(|s| s.restored(&servers, settings.holdover, started));
     let is_restored = restored.is_some();
-    if let Some(saved) = saved.as_ref().filter(|_| is_restored).and_then(|s| s.discipline.as_ref()) {
+    let now = Readings::now();
+    if let Some(saved) = saved.as_ref().filter(|_| is_restored).and_then(|s| s.discipline_at(&now)) {
         // What it refuses, it learns again.
-        let _ = discipline.restore(started, saved);
+        let _ = discipline.restore(now.boottime, &saved);
     }
     let estimate = Arc::new(Mutex::new(Estimate::new(discipline, restored)));
     let notices = Arc::new(Notices::default());

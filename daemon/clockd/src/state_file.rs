@@ -149,6 +149,14 @@ impl Saved {
         Self::from_form(form).ok_or_else(|| "its numbers make no sense; it will be replaced".to_owned())
     }
 
+    /// What the discipline knew, for one whose [`steady`](crate::steady) time begins at `now`: until then the two
+    /// clocks have gone on parting.
+    pub(crate) fn discipline_at(&self, now: &Readings) -> Option<chronotick_discipline::Saved> {
+        let then = &self.clocks.0;
+        let parted = (now.boottime - then.boottime) - (now.raw - then.raw);
+        Some(self.discipline.clone()?.shifted(parted))
+    }
+
     /// What of the correction can be believed by a daemon that asks `servers` and goes on for `holdover` without them.
     pub(crate) fn restored(&self, servers: &[String], holdover: Span, now: MonoTime) -> Option<Restored> {
         // Who takes a server out of the configuration may have found it to be wrong.

@@ -18,6 +18,8 @@ const TIGHT: Span = Span::from_us(1);
 const BASELINE: Span = Span::from_secs(16);
 /// A pair that is off by this much, beyond the errors of reading, begins another slew.
 const KINK: Span = Span::from_us(2);
+/// What a kernel slews by at most, but for changes of its tick: the frequency and adjtime, 500 ppm each.
+const ANY_SLEW: f64 = 1e-3;
 
 /// CLOCK_BOOTTIME and steady time at one moment.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -90,14 +92,12 @@ impl Steady {
             return along(last, self.rate);
         }
         if boottime < first.boottime {
-            return along(first, 0.0);
+            let rate = self.marks.get(1).map_or(0.0, |second| between(first, second));
+            return along(first, rate);
         }
         let after = self.marks.partition_point(|m| m.boottime <= boottime);
         match (self.marks.get(after - 1), self.marks.get(after)) {
-            (Some(from), Some(to)) => {
-                let went_ns = (to.boottime - from.boottime).as_ns() as f64;
-                along(from, (to.steady - from.steady).as_ns() as f64 / went_ns - 1.0)
-            }
+            (Some(from), Some(to)) => along(from, between(from, to)),
             _ => along(last, self.rate),
         }
     }
@@ -114,13 +114,19 @@ impl Steady {
 
     /// The rate of steady time against CLOCK_BOOTTIME now, minus one, and how far it may be off.
     pub(crate) fn rate(&self) -> (f64, f64) {
-        (self.rate, self.rate_error)
+        // One pair says nothing of a slew that may be under way.
+        (self.rate, if self.marks.len() == 1 { ANY_SLEW } else { self.rate_error })
     }
 
-    /// How far a conversion may be off, beside the rate.
+    /// How far a conversion may be off, beside the rate: by the reading, and by a slew that is not noticed yet.
     pub(crate) fn error(&self) -> Span {
-        self.marks.back().map_or(Span::ZERO, |m| m.error)
+        self.marks.back().map_or(Span::ZERO, |m| m.error + KINK)
     }
+}
+
+/// The rate of steady time between two pairs, minus one.
+fn between(from: &Mark, to: &Mark) -> f64 {
+    (to.steady - from.steady).as_ns() as f64 / (to.boottime - from.boottime).as_ns() as f64 - 1.0
 }
 
 #[cfg(test)]
