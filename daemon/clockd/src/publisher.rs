@@ -371,4 +371,27 @@ mod tests {
         assert_eq!(noticed.steps, 1);
         assert_eq!(rig.bursts.load(Ordering::SeqCst), 0);
     }
+
+    #[test]
+    fn a_reader_is_right_when_somebody_begins_and_ends_to_slew() {
+        let mut rig = synchronized();
+        let (boottime, raw) = (rig.clocks.boottime, rig.clocks.raw);
+        let truth_then = Timestamp::from_ns(boottime.as_ns()) + Span::from_secs(1_789_999_000);
+        let mut worst = Span::ZERO;
+        for turn in 0..300 {
+            // 400 ppm for a second, from the middle of one to the middle of the next.
+            let slewed = if (100..200).contains(&turn) { Span::from_us(4) } else { Span::ZERO };
+            rig.pass(Span::from_ms(10));
+            rig.clocks.system += slewed;
+            rig.clocks.boottime += slewed;
+            rig.clocks.monotonic += slewed;
+            let record = rig.publish();
+            let elapsed = Span::from_ns(rig.clocks.boottime.as_ns() - record.anchor);
+            let truth = truth_then + (rig.clocks.raw - raw);
+            let reading = record.read_at(elapsed);
+            assert!(reading.bound.earliest() <= truth && truth <= reading.bound.latest(), "turn {turn}");
+            worst = worst.max((reading.corrected - truth).abs());
+        }
+        assert!(worst < Span::from_us(10), "{worst}");
+    }
 }

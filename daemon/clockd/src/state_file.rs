@@ -495,4 +495,20 @@ mod tests {
         check(page, &[("XDG_STATE_HOME", "relative")], None);
         check(page, &[], None);
     }
+
+    #[test]
+    fn what_the_discipline_knew_moves_with_the_clocks_that_parted_meanwhile() {
+        let saved = saved();
+        let then = saved.clocks.0;
+        let now = Readings {
+            boottime: then.boottime + Span::from_secs(60),
+            raw: then.raw + Span::from_secs(60) - Span::from_ms(3),
+            ..then
+        };
+        let at =
+            |s: &chronotick_discipline::Saved| serde_json::to_value(s).unwrap()["at_ns"].as_i64().unwrap();
+        let (before, after) = (saved.discipline.clone().unwrap(), saved.discipline_at(&now).unwrap());
+        assert_eq!(at(&after) - at(&before), 3_000_000);
+        assert_eq!(at(&saved.discipline_at(&then).unwrap()), at(&before));
+    }
 }

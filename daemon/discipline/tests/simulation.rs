@@ -488,3 +488,30 @@ fn a_model_that_was_wrong_is_widened() {
     let report = world.discipline.model_report(0).expect("it stands");
     assert!(report.sigma > 50.0 * report.claimed.sigma, "{report:?}");
 }
+
+#[test]
+fn sources_that_agree_on_a_jump_of_the_local_clock_are_followed_also_where_few_of_them_vote() {
+    let mut random = Random::new(64);
+    let mut clock = any_clock(&mut random);
+    let start = MonoTime::from_ns(5_000_000_000);
+    let mut discipline = Discipline::new(Config::default(), 4);
+    let server = Server::honest(1e6, 1e5);
+    for i in 0..60 {
+        // Nobody has noticed that the local clock stood still for ten seconds.
+        if i == 30 {
+            clock.theta_ns += 10_000_000_000;
+        }
+        for source in 0..4 {
+            let sent = start + Span::from_secs(4 * i) + Span::from_ms(50 * source as i64);
+            let (received, mut m) =
+                server.exchange(&clock, start, sent, Span::from_secs(4), &mut random).expect("no loss");
+            m.source = source;
+            m.authenticated = source < 2;
+            discipline.measure(received, m);
+        }
+    }
+    let now = start + Span::from_secs(240);
+    let c = discipline.correction(now).expect("a correction");
+    assert_eq!(discipline.agreement(), Agreement::Majority);
+    assert!((c.corrected - clock.truth(now)).abs() <= c.max_error, "{c:?}");
+}
