@@ -154,6 +154,12 @@ def anonymous(entry):
     return entry
 
 
+def tag():
+    """The manylinux tag of the oldest C library that the daemon runs with; `linux` where it uses another one."""
+    versions = re.findall(rb"GLIBC_2\.(\d+)", (PLACE / PROGRAM).read_bytes())
+    return f"manylinux_2_{max(map(int, versions))}" if versions else "linux"
+
+
 def main():
     """`chronotick_build.py wheel|sdist DIRECTORY`: the same without pip, which would want a network for its isolation."""
     builders = {"wheel": build_wheel, "sdist": build_sdist}
@@ -162,6 +168,10 @@ def main():
     directory = Path(sys.argv[2]).resolve()
     directory.mkdir(parents=True, exist_ok=True)
     os.chdir(HERE)
+    if sys.argv[1] == "wheel":
+        place_daemon()
+        # maturin looks at the module alone: the tag must be true of the daemon too.
+        os.environ["MATURIN_PEP517_ARGS"] = f"--compatibility {tag()} {os.environ.get('MATURIN_PEP517_ARGS', '')}"
     print(directory / builders[sys.argv[1]](str(directory)))
 
 

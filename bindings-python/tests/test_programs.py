@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -234,13 +235,36 @@ def test_the_client_program(daemon, tmp_path):
     assert len(root.find("{*}polyline").get("points").split()) == 20
 
 
+def test_the_monitor_in_a_terminal(daemon):
+    ours, theirs = pty.openpty()
+    command = [*script("chronotick-client"), "monitor", "--interval", "0.01", "--count", "3"]
+    done = subprocess.run(command, env=environment(daemon.page), stdout=theirs, timeout=60)
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 65536):
+            shown += part
+    except OSError:
+        # How Linux says that a terminal has no other end any more.
+        pass
+    os.close(ours)
+    text = shown.decode(errors="replace")
+    assert done.returncode == 0
+    assert text.count("\x1b[H\x1b[2J") == 3 and "*" in text and "synchronized" in text and "Ctrl-C ends" in text
+
+
 def test_what_the_client_program_refuses(tmp_path):
     client = script("chronotick-client")
     env = {**os.environ, "CHRONOTICK_SHM": str(tmp_path / "absent")}
     for command in ("read", "monitor", "status", "benchmark", "json"):
         assert "ChronoTick daemon not running." in run([*client, command], env, 1).stderr
     assert "usage" in run(client, env, 2).stderr
-    for arguments in (["monitor", "--interval", "0"], ["monitor", "--interval", "nan"], ["benchmark", "--iterations", "0"]):
+    for arguments in (
+        ["monitor", "--interval", "0"],
+        ["monitor", "--interval", "nan"],
+        ["monitor", "--plot", "picture.png"],
+        ["benchmark", "--iterations", "0"],
+    ):
         assert "give" in run([*client, *arguments], env, 2).stderr
 
 
