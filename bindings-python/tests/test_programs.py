@@ -1,8 +1,10 @@
 """The programs of the package: chronotick-daemon with the old options, chronotick-client, chronotick-config."""
 
+import copy
 import json
 import os
 import pty
+import random
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -58,16 +60,43 @@ def test_odd_configurations():
     assert "max_poll_s = 1024" in legacy_config.translate(
         {"clock_measurement": {"timing": {"normal_operation": {"measurement_interval": 1e9}}}}
     ).toml
+    endless = {}
+    endless["fusion"] = endless
     servers = {"clock_measurement": {"ntp": {"servers": "a.example"}}}
     interval = {"clock_measurement": {"timing": {"warm_up": {"measurement_interval": -1}}}}
     for content, message in (
         ([1], "holds list"),
+        (endless, "nested too deeply"),
         (servers, "give a list of server names"),
         (interval, "above 0"),
         ({"logging": {"level": "loud"}}, "give one of debug"),
     ):
         with pytest.raises(InvalidArgumentError, match=message):
             legacy_config.translate(content)
+
+
+def test_whatever_a_configuration_holds_is_translated_or_refused():
+    chance = random.Random(6)
+    known = [key.split(".") for key in [*legacy_config._HONOURED, *legacy_config._NO_EFFECT]]
+    values = [None, True, -1, 0, 1.5, 1e300, float("nan"), "x", [], ["a"], [1, None], {}, {"k": {}}, {1: 2}]
+    refused = 0
+    for _ in range(3_000):
+        content = {}
+        for _ in range(chance.randrange(4)):
+            path = chance.choice([*known, ["odd"], ["fusion", "odd"]])
+            node = content
+            for part in path[: chance.randrange(1, len(path) + 1)]:
+                if not isinstance(node.get(part), dict):
+                    node[part] = {}
+                last, node = node, node[part]
+            last[part] = copy.deepcopy(chance.choice(values))
+        try:
+            toml, _ = legacy_config.translate(content)
+        except InvalidArgumentError:
+            refused += 1
+        else:
+            assert all(line.startswith("#") or " = " in line for line in toml.splitlines())
+    assert 0 < refused < 3_000
 
 
 def test_a_file_needs_the_package(tmp_path, monkeypatch):
@@ -170,6 +199,12 @@ def test_an_old_configuration_in_the_foreground(here, tmp_path, ntp_server):
 )
 def test_what_the_daemon_refuses(here, arguments, code, message):
     assert message in run([*script("chronotick-daemon"), *arguments], here, code).stderr
+
+
+def test_a_log_that_cannot_be_written(here, tmp_path):
+    (tmp_path / "file").write_text("")
+    env = {**here, "XDG_STATE_HOME": str(tmp_path / "file")}
+    assert "Not a directory" in run([*script("chronotick-daemon"), "start"], env, 1).stderr
 
 
 def test_help_and_version(here):
