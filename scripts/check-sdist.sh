@@ -13,5 +13,6 @@ mkdir "$work/home"
 RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup} CARGO_HOME=$work/home CARGO_NET_OFFLINE=true CARGO_TARGET_DIR=$work/target \
     PATH="$root/build/venv/bin:$PATH" \
     "$root/build/venv/bin/pip" wheel --quiet --no-build-isolation --no-deps --no-index --no-cache-dir -w "$work" "$sdist"
-python3 -m zipfile -l "$work"/chronotick-*.whl | grep -q chronotick/_bin/chronotick-daemon
+python3 -m zipfile -l "$work"/chronotick-*.whl >"$work/list"
+grep -q chronotick/_bin/chronotick-daemon "$work/list"
 echo "$sdist builds offline: $(basename "$work"/chronotick-*.whl)"
