@@ -134,6 +134,11 @@ def rust(stages):
     stages.run("rust", ["cargo", "test", *RUST, "--features", "chronotick-core/writer"])
 
 
+def onnx(stages):
+    """Rate models from ONNX files. Not among ALL: tract takes minutes to build, and nothing else here needs it."""
+    stages.run("onnx", ["cargo", "test", "--package", "chronotick-daemon", "--features", "onnx", "models"])
+
+
 def loom(stages):
     stages.run(
         "loom",
@@ -238,14 +243,15 @@ def unit(stages):
 
 ALL = [install, lint, rust, loom, miri, fuzz, go, python, node, e2e]
 CHECK = [lint, unit]
+EXTRA = [unit, onnx]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="only the fast check")
-    parser.add_argument("stages", nargs="*", help="stages to run: " + ", ".join(f.__name__ for f in ALL + [unit]))
+    parser.add_argument("stages", nargs="*", help="stages to run: " + ", ".join(f.__name__ for f in ALL + EXTRA))
     arguments = parser.parse_args()
-    known = {f.__name__: f for f in ALL + [unit]}
+    known = {f.__name__: f for f in ALL + EXTRA}
     unknown = [name for name in arguments.stages if name not in known]
     if unknown:
         sys.exit(f"no stage {', '.join(unknown)}: there are {', '.join(known)}")

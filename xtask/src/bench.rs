@@ -100,6 +100,25 @@ const BENCHES: &[Bench] = &[
         least_ratios: &[("kernel.create.single", 0.35), ("kernel.create.batch", 0.35), ("kernel.fire", 0.35)],
     },
     Bench {
+        name: "clock",
+        what: "our error against true time beside chronyd's, through the same relays, and the cost of both",
+        steps: &[Step {
+            name: "clock",
+            command: "cargo run --quiet --release --package bench-clock --",
+            directory: ".",
+        }],
+        bars: &[
+            ("clock.offset.loopback", 1.0),
+            ("clock.offset.lan", 1.0),
+            ("clock.offset.wan", 1.0),
+            // Of the whole error, 2 ms are nobody's to avoid.
+            ("clock.offset.asymmetric.own", 1.0),
+            ("clock.offset.two-path", 1.0),
+        ],
+        least: &[],
+        least_ratios: &[],
+    },
+    Bench {
         name: "index",
         what: "the write path of the timer index on fjall against redb, 1 M timers",
         steps: &[Step {
@@ -123,6 +142,9 @@ pub(crate) struct Arguments {
     /// How many timers, as in 50M: for the steps `queue` and `kernel`, and only these run then.
     #[arg(long, value_name = "N")]
     scale: Option<String>,
+    /// How long to sample: for the benchmark `clock`.
+    #[arg(long, value_name = "N", conflicts_with = "scale")]
+    seconds: Option<u32>,
     /// Only the step with this name.
     #[arg(long, value_name = "STEP")]
     only: Option<String>,
@@ -145,6 +167,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             && (arguments.scale.is_none() || has_scale(step))
     };
     let steps: Vec<&Step> = bench.steps.iter().filter(wanted).collect();
+    if arguments.seconds.is_some() && bench.name != "clock" {
+        bail!("--seconds is for the benchmark `clock`; {} takes as long as it takes", bench.name);
+    }
+    let options = match (&arguments.scale, arguments.seconds) {
+        (Some(scale), _) => format!(" --scale {scale}"),
+        (None, Some(seconds)) => format!(" --seconds {seconds}"),
+        (None, None) => String::new(),
+    };
     if steps.is_empty() {
         bail!("{} has no such step: `cargo xtask bench list` names them", bench.name);
     }
@@ -155,7 +185,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     );
     let (mut lines, mut failed) = (Vec::new(), Vec::new());
     for step in steps {
-        match measure(step, arguments.scale.as_deref()) {
+        match measure(step, &options) {
             Ok(figures) => {
                 for line in &figures {
                     show(bench, line)?;
@@ -207,10 +237,9 @@ fn show(bench: &Bench, line: &str) -> anyhow::Result<()> {
 }
 
 /// Runs the command and returns its figures; anything else it prints goes through.
-fn measure(step: &Step, scale: Option<&str>) -> anyhow::Result<Vec<String>> {
-    let scale = scale.map(|scale| format!(" --scale {scale}")).unwrap_or_default();
+fn measure(step: &Step, options: &str) -> anyhow::Result<Vec<String>> {
     let mut child = Command::new("sh")
-        .args(["-c", &format!("{}{scale}", step.command)])
+        .args(["-c", &format!("{}{options}", step.command)])
         .current_dir(crate::repository().join(step.directory))
         .stdout(Stdio::piped())
         .spawn()

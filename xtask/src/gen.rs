@@ -1,4 +1,5 @@
-//! Writes `include/chronotick.h` from the Rust sources, or checks that the committed one is what they say.
+//! Writes `include/chronotick.h` from the Rust sources and the example of a rate model, or checks that the committed ones
+//! are what the sources say.
 
 use anyhow::{Context, bail};
 use cbindgen::{Builder, Config, EnumConfig, Language, RenameRule, Style};
@@ -71,18 +72,21 @@ pub(crate) struct Arguments {
     check: bool,
 }
 
-/// Writes the header, or checks it.
+/// Writes the files, or checks them.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let root = crate::repository();
-    let path = root.join(HEADER);
-    let header = header(&root)?;
-    if !arguments.check {
-        return std::fs::write(&path, header).with_context(|| format!("cannot write {}", path.display()));
-    }
-    let committed = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}; run `cargo xtask gen`", path.display()))?;
-    if committed != header {
-        bail!("{HEADER} is not what the sources say: run `cargo xtask gen` and commit it");
+    let files = [(HEADER, header(&root)?.into_bytes()), (crate::onnx::FILE, crate::onnx::model())];
+    for (name, content) in files {
+        let path = root.join(name);
+        if !arguments.check {
+            std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+            continue;
+        }
+        let committed = std::fs::read(&path)
+            .with_context(|| format!("cannot read {}; run `cargo xtask gen`", path.display()))?;
+        if committed != content {
+            bail!("{name} is not what the sources say: run `cargo xtask gen` and commit it");
+        }
     }
     Ok(())
 }

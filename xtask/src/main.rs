@@ -3,6 +3,7 @@
 
 mod bench;
 mod r#gen;
+mod onnx;
 mod sim;
 mod tidy;
 
@@ -20,7 +21,7 @@ struct Arguments {
 enum Task {
     /// Measure: a table for people, and with --json one line per figure last.
     Bench(bench::Arguments),
-    /// Write the generated file include/chronotick.h.
+    /// Write the generated files: include/chronotick.h and examples/models/rate_mean.onnx.
     Gen(r#gen::Arguments),
     /// Simulate the timer service over a faulty disk and clock, with crashes anywhere, many seeds.
     Sim(sim::Arguments),

@@ -23,7 +23,7 @@ pub(crate) enum Command {
     /// Show the running daemon's state; exit code 1 when there is none.
     Status(StatusArgs),
     /// Show the time sources, one a line, as `chronyc sources` does.
-    Sources(StatusArgs),
+    Sources(SourcesArgs),
     /// Show how corrected time follows its sources, as `chronyc tracking` does.
     Tracking(StatusArgs),
     /// Make the page for a daemon that runs as another user; the systemd unit calls this as root.
@@ -65,8 +65,8 @@ pub(crate) struct RunArgs {
     /// or ~/.local/state/chronotick].
     #[arg(long, value_name = "FILE")]
     pub(crate) state_file: Option<String>,
-    /// Serve /metrics, /status and /healthz over HTTP at this address and port, or `none` [default: none].
-    #[arg(long, value_name = "ADDR")]
+    /// Serve the time, the status and metrics over HTTP at this address and port, or `none` [default: none].
+    #[arg(long, visible_alias = "http", value_name = "ADDR")]
     pub(crate) metrics: Option<String>,
     /// How messages are written [default: journal-prefix under systemd, else text].
     #[arg(long, value_enum, value_name = "FORMAT")]
@@ -76,7 +76,18 @@ pub(crate) struct RunArgs {
     pub(crate) log_level: Option<Level>,
 }
 
-/// Arguments of `status`, `sources` and `tracking`.
+/// Arguments of `sources`.
+#[derive(Args, Debug)]
+pub(crate) struct SourcesArgs {
+    /// As for `status`.
+    #[command(flatten)]
+    pub(crate) status: StatusArgs,
+    /// Under each source: its kind, its address, whether it is authenticated, and what became of its packets.
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+}
+
+/// Arguments of `status` and `tracking`.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
     /// Print JSON.

@@ -3,6 +3,7 @@
 use crate::anchor::{self, Choice};
 use crate::cli::RunArgs;
 use crate::log::{Format, Level};
+use crate::models::settings::{self as models, ModelSpec, ModelTable};
 use crate::sources::local::chrony::ChronyAddress;
 use crate::sources::local::phc::PhcSettings;
 use crate::sources::ntp::address::ServerName;
@@ -55,6 +56,10 @@ struct File {
     state_file: Option<String>,
     metrics: Option<String>,
     log_format: Option<Format>,
+    /// Models that forecast the rate of the clock; see `docs/models.md`. None if not given.
+    models: Option<Vec<ModelTable>>,
+    /// How often each is asked. 30 s if not given.
+    model_interval_s: Option<u32>,
 }
 
 /// `chrony = true`, or where it is.
@@ -108,6 +113,10 @@ pub(crate) struct Settings {
     pub(crate) metrics: Option<SocketAddr>,
     /// How messages are written.
     pub(crate) log_format: Format,
+    /// Models that forecast the rate.
+    pub(crate) models: Vec<ModelSpec>,
+    /// From one question to a model to the next.
+    pub(crate) model_interval: Span,
 }
 
 impl Settings {
@@ -215,7 +224,7 @@ impl Settings {
             })?),
         };
         let burst = within("burst_interval_ms", file.burst_interval_ms, 500, 50, 2000)?;
-        Ok(Self {
+        let settings = Self {
             servers,
             pools,
             nts_servers,
@@ -235,8 +244,24 @@ impl Settings {
             state_file,
             metrics,
             log_format: args.log_format.or(file.log_format).unwrap_or_else(Format::fitting),
+            models: models::read(file.models.unwrap_or_default())?,
+            model_interval: seconds("model_interval_s", file.model_interval_s, 30, 1, 600)?,
             validity: seconds("validity_s", file.validity_s, 10, 2, 3600)?,
-        })
+        };
+        settings.check_names()?;
+        Ok(settings)
+    }
+
+    /// Names of sources are keys for people and for metrics, and a server that is asked both plainly and under NTS would
+    /// have two votes.
+    fn check_names(&self) -> Result<(), String> {
+        let names: Vec<String> = self.sources().iter().map(ToString::to_string).collect();
+        match names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+            None => Ok(()),
+            Some((_, name)) => Err(format!(
+                "two sources are called {name}: name each server once, either in `servers` or in `nts_servers`"
+            )),
+        }
     }
 }
 
@@ -244,6 +269,7 @@ impl Settings {
 pub(crate) fn check(file: &Path) -> Result<(), String> {
     let settings = Settings::load(&RunArgs { config: Some(file.to_owned()), ..RunArgs::default() })?;
     settings.open_sources()?;
+    settings.models.iter().try_for_each(ModelSpec::check)?;
     println!("{} is fine: {}", file.display(), settings.summary());
     Ok(())
 }
@@ -268,27 +294,55 @@ fn named(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::plan::SourceSpec;
+    use std::collections::BTreeSet;
 
     fn load(text: &str) -> Result<Settings, String> {
         let args = RunArgs { shm: Some("unit_test".into()), ..RunArgs::default() };
         Settings::merge(Settings::parse_file(Path::new("c.toml"), text)?, &args)
     }
 
+    fn repository() -> &'static Path {
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    }
+
+    /// All keys, as the parser lists them when it meets one that it does not know.
+    fn all_keys() -> Vec<String> {
+        let refusal = load("no_such_key = 1").unwrap_err();
+        let (_, list) = refusal.split_once("expected one of").unwrap();
+        list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
     #[test]
-    fn the_sample_configurations_are_read() {
-        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config");
-        let mut count = 0;
-        for entry in std::fs::read_dir(samples).unwrap() {
+    fn the_sample_configurations_are_read_and_show_every_kind_of_source() {
+        let mut seen = BTreeSet::new();
+        for entry in std::fs::read_dir(repository().join("deploy/config")).unwrap() {
             let path = entry.unwrap().path();
-            if path.extension().is_some_and(|e| e == "toml") {
-                let text = std::fs::read_to_string(&path).unwrap();
-                if let Err(e) = load(&text) {
-                    panic!("{}: {e}", path.display());
-                }
-                count += 1;
+            if path.extension().is_none_or(|e| e != "toml") {
+                continue;
             }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let settings = load(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            seen.extend(settings.sources().iter().map(SourceSpec::mode));
+            seen.extend(settings.serve.map(|_| "serve"));
+            seen.extend(settings.metrics.map(|_| "metrics"));
         }
-        assert!(count >= 3, "{count}");
+        assert_eq!(
+            seen.into_iter().collect::<Vec<_>>(),
+            ["chrony", "metrics", "nts", "phc", "pool", "serve", "server"]
+        );
+    }
+
+    #[test]
+    fn every_key_is_in_the_sample_of_all_keys_and_in_the_documentation() {
+        let sample = std::fs::read_to_string(repository().join("deploy/config/all-keys.toml")).unwrap();
+        let page = std::fs::read_to_string(repository().join("docs/clock-daemon.md")).unwrap();
+        let keys = all_keys();
+        assert!(keys.len() >= 22, "{keys:?}");
+        for key in keys {
+            assert!(sample.contains(&format!("{key} = ")), "{key} is not in all-keys.toml");
+            assert!(page.contains(&format!("\n| `{key}` |")), "{key} has no row in docs/clock-daemon.md");
+        }
     }
 
     #[test]
@@ -303,7 +357,8 @@ mod tests {
         let s = load(
             "servers = ['a', '[::1]:9']\nrate_hz = 7\nlog_level = 'debug'\nmin_poll_s = 1\nmax_poll_s = 2\n\
              burst_interval_ms = 250\nholdover_s = 60\nvalidity_s = 3\nanchor = 'boottime'\n\
-             state_file = '/s/t'\nmetrics = '127.0.0.1:9473'\nlog_format = 'journal-prefix'",
+             state_file = '/s/t'\nmetrics = '127.0.0.1:9473'\nlog_format = 'journal-prefix'\n\
+             model_interval_s = 60\n[[models]]\nkind = 'process'\nsocket = '/m'",
         )
         .unwrap();
         assert_eq!(s.servers.iter().map(ServerName::to_string).collect::<Vec<_>>(), ["a", "[::1]:9"]);
@@ -313,6 +368,7 @@ mod tests {
         assert_eq!((s.burst_interval, s.anchor), (Span::from_ms(250), Choice::Boottime));
         assert_eq!(s.state_file, Some("/s/t".into()));
         assert_eq!((s.metrics, s.log_format), ("127.0.0.1:9473".parse().ok(), Format::JournalPrefix));
+        assert_eq!((s.models[0].name.as_str(), s.model_interval), ("process1", Span::from_secs(60)));
         assert_eq!(load("state_file = 'none'").unwrap().state_file, None);
     }
 
@@ -366,12 +422,15 @@ mod tests {
         check("min_poll_s = 8\nmax_poll_s = 4", &["at least 8"]);
         check("log_level = 'loud'", &["loud", "`debug`"]);
         check("anchor = 'sundial'", &["sundial", "`boottime`"]);
+        check("servers = ['a']\nnts_servers = ['a']", &["called a", "`nts_servers`"]);
         check("metrics = 'localhost'", &["`metrics` is \"localhost\"", "127.0.0.1:9473"]);
         check("log_format = 'xml'", &["xml", "`journal-prefix`"]);
         check("state_file = ''", &["`state_file` is empty", "none"]);
         check("phc = '/dev/ptp0'", &["`phc_error_bound_us`"]);
         check("chrony = 'somewhere'", &["`chrony`", "IP:PORT"]);
         check("serve = '123'", &["`serve`", "0.0.0.0:123"]);
+        check("model_interval_s = 0", &["`model_interval_s`", "1 to 600"]);
+        check("[[models]]\nkind = 'process'", &["process1", "`socket`"]);
         check("rate_hz =", &["c.toml"]);
     }
 }

@@ -1,9 +1,9 @@
-//! What the HTTP endpoint answers: metrics, the status, and whether the time can be used.
+//! What the HTTP endpoint answers: the time, metrics, the status, and whether the time can be used.
 
-use crate::http::{self, Answer};
+use crate::http::{self, Answer, Reply, Request};
 use crate::status::look;
 use crate::status_file::Board;
-use crate::{log, metrics};
+use crate::{log, metrics, time_api};
 use chronotick::Client;
 use std::net::TcpListener;
 use std::path::Path;
@@ -18,9 +18,19 @@ pub(crate) fn run(listener: &TcpListener, page: &Path, board: &Arc<Board>) {
             return;
         }
     };
-    if let Err(e) = http::serve(listener, |path| answer(path, &client, board)) {
+    if let Err(e) = http::serve(listener, |request| reply(request, &client, board)) {
         log::error(format_args!("no metrics any more: {e}"));
     }
+}
+
+fn reply(request: &Request<'_>, client: &Client, board: &Board) -> Reply {
+    if let Some(reply) = time_api::reply(request, client) {
+        return reply;
+    }
+    if request.is_post {
+        return Answer::text(405, "only /v1/wait is posted to\n").into();
+    }
+    answer(request.path, client, board).into()
 }
 
 fn answer(path: &str, client: &Client, board: &Board) -> Answer {
@@ -34,7 +44,7 @@ fn answer(path: &str, client: &Client, board: &Board) -> Answer {
             kind: "text/plain; version=0.0.4; charset=utf-8",
             body: metrics::text(&status),
         },
-        "/status" => match serde_json::to_string_pretty(&status) {
+        "/status" | "/v1/status" => match serde_json::to_string_pretty(&status) {
             Ok(json) => Answer { code: 200, kind: "application/json", body: json + "\n" },
             Err(e) => Answer::text(503, format!("{e}\n")),
         },
@@ -42,7 +52,13 @@ fn answer(path: &str, client: &Client, board: &Board) -> Answer {
             let is_usable = matches!(status.status, "synchronized" | "warming_up" | "holdover");
             Answer::text(if is_usable { 200 } else { 503 }, format!("{}\n", status.status))
         }
-        "/" => Answer::text(200, "chronotick-daemon: /metrics /status /healthz\n"),
-        _ => Answer::text(404, "there is /metrics, /status and /healthz\n"),
+        "/" => Answer::text(
+            200,
+            "chronotick-daemon: /v1/time /v1/bounds /v1/wait /v1/status /openapi.json /metrics /healthz\n",
+        ),
+        _ => Answer::text(
+            404,
+            "there is /v1/time, /v1/bounds, /v1/wait, /v1/status, /openapi.json, /metrics and /healthz\n",
+        ),
     }
 }

@@ -1,9 +1,13 @@
 //! What the daemon believes of the time: the discipline, and until that knows better what an earlier daemon left.
+//!
+//! Everything outside is on CLOCK_BOOTTIME; the discipline within lives on [`steady`](crate::steady) time.
 
 use crate::log;
+use crate::steady::Steady;
 use chronotick_core::{MonoTime, Span};
 use chronotick_discipline::{
-    Agreement, Correction, Discipline, Disruption, Measurement, SourceReport, State, Verdict, bound_growth,
+    Agreement, Correction, Discipline, Disruption, Forecast, Measurement, ModelReport, Saved, SourceReport,
+    State, Verdict, bound_growth,
 };
 
 /// See the module.
@@ -11,6 +15,7 @@ use chronotick_discipline::{
 pub(crate) struct Estimate {
     discipline: Discipline,
     restored: Option<Restored>,
+    steady: Steady,
 }
 
 /// The correction of an earlier daemon of this boot.
@@ -44,25 +49,63 @@ impl Restored {
 impl Estimate {
     /// Believes `restored` until there is something better.
     pub(crate) fn new(discipline: Discipline, restored: Option<Restored>) -> Self {
-        Self { discipline, restored }
+        Self { discipline, restored, steady: Steady::default() }
+    }
+
+    /// CLOCK_BOOTTIME and CLOCK_MONOTONIC_RAW were read at the same moment, but for `error`.
+    pub(crate) fn note_clocks(&mut self, boottime: MonoTime, raw: MonoTime, error: Span) {
+        self.steady.note(boottime, raw, error);
+    }
+
+    /// The discipline's correction, for CLOCK_BOOTTIME.
+    fn fresh(&self, now: MonoTime) -> Option<Correction> {
+        let steady = self.steady.at(now);
+        let c = self.discipline.correction(steady)?;
+        let (rate, rate_error) = self.steady.rate();
+        Some(Correction {
+            at: now,
+            rate: (1.0 + c.rate) * (1.0 + rate) - 1.0,
+            rate_sigma: c.rate_sigma.hypot(rate_error),
+            max_error: c.max_error + self.steady.error(),
+            valid_until: now + (c.valid_until - steady),
+            ..c
+        })
     }
 
     /// The correction at `now`, as [`Discipline::correction`].
     pub(crate) fn correction(&self, now: MonoTime) -> Option<Correction> {
-        let fresh = self.discipline.correction(now);
+        let fresh = self.fresh(now);
         let Some(old) = self.restored.as_ref().and_then(|r| r.at(now)) else { return fresh };
         match fresh {
             // A first measurement has a guessed rate; whichever knows more is believed.
-            Some(fresh) if fresh.is_warm || fresh.max_error <= old.max_error => Some(fresh),
+            Some(fresh) if fresh.state == State::Synchronized || fresh.max_error <= old.max_error => {
+                Some(fresh)
+            }
             _ => Some(old),
         }
     }
 
+    /// As [`Discipline::saved`].
+    pub(crate) fn saved(&self, now: MonoTime) -> Option<Saved> {
+        let steady = self.steady.at(now);
+        // For the next daemon, whose steady time begins as CLOCK_BOOTTIME.
+        self.discipline.saved(steady).map(|saved| saved.shifted(now - steady))
+    }
+
     /// As [`Discipline::measure`].
     pub(crate) fn measure(&mut self, now: MonoTime, m: Measurement) -> Verdict {
-        let verdict = self.discipline.measure(now, m);
+        let at = self.steady.at(m.at);
+        let verdict = self.discipline.measure(
+            self.steady.at(now),
+            Measurement {
+                at,
+                theta: m.theta - (at - m.at),
+                root_dispersion: m.root_dispersion + self.steady.error(),
+                ..m
+            },
+        );
         if let Some(restored) = &self.restored
-            && let Some(fresh) = self.discipline.correction(now)
+            && let Some(fresh) = self.fresh(now)
         {
             let old = restored.at(now);
             let contradicts = old
@@ -72,11 +115,33 @@ impl Estimate {
                     "the servers contradict the correction that the last daemon left: it is dropped"
                 ));
             }
-            if contradicts || fresh.is_warm || old.is_none() {
+            if contradicts || fresh.state == State::Synchronized || old.is_none() {
                 self.restored = None;
             }
         }
         verdict
+    }
+
+    /// As [`Discipline::observe`].
+    pub(crate) fn observe(&mut self, temperature_c: Option<f64>, load: Option<f64>) {
+        self.discipline.observe(temperature_c, load);
+    }
+
+    /// The rate that was measured just now, against steady time, with its deviation: no forecast has moved it yet.
+    /// `None` when the last update is not of this moment, or its rate is still a guess.
+    pub(crate) fn measured_rate(&self, now: MonoTime) -> Option<(f64, f64)> {
+        let c = self.discipline.correction(self.steady.at(now))?;
+        (c.is_warm && c.corrected == c.last_sync).then_some((c.rate, c.rate_sigma))
+    }
+
+    /// As [`Discipline::forecast`]: of the rate against steady time, as [`measured_rate`](Self::measured_rate).
+    pub(crate) fn forecast(&mut self, model: usize, forecast: Option<Forecast>) {
+        self.discipline.forecast(model, forecast);
+    }
+
+    /// As [`Discipline::model_report`].
+    pub(crate) fn model_report(&self, model: usize) -> Option<ModelReport> {
+        self.discipline.model_report(model)
     }
 
     /// As [`Discipline::forget`].
@@ -87,6 +152,7 @@ impl Estimate {
     /// The local clock was disrupted: nothing that was measured before is believed.
     pub(crate) fn disrupt(&mut self, what: Disruption) {
         self.restored = None;
+        self.steady = Steady::default();
         self.discipline.disrupt(what);
     }
 
@@ -102,7 +168,16 @@ impl Estimate {
 
     /// As [`Discipline::report`].
     pub(crate) fn report(&self, source: usize, now: MonoTime) -> Option<SourceReport> {
-        self.discipline.report(source, now)
+        let steady = self.steady.at(now);
+        let report = self.discipline.report(source, steady)?;
+        Some(SourceReport {
+            theta: report.theta.map(|theta| theta + (steady - now)),
+            newest: report.newest.map(|m| {
+                let at = self.steady.boottime_at(m.at);
+                Measurement { at, theta: m.theta + (m.at - at), ..m }
+            }),
+            ..report
+        })
     }
 }
 
@@ -136,7 +211,7 @@ pub(crate) mod tests {
     }
 
     /// What a server says whose time is `ahead` of the correction above.
-    fn measurement(at: MonoTime, ahead: Span) -> Measurement {
+    pub(crate) fn measurement(at: MonoTime, ahead: Span) -> Measurement {
         Measurement {
             source: 0,
             at,
@@ -158,6 +233,43 @@ pub(crate) mod tests {
     }
 
     const LATER: MonoTime = MonoTime::from_ns(1_100_000_000_000);
+
+    #[test]
+    fn a_slew_by_another_daemon_between_two_measurements_is_seen_through() {
+        let mut estimate = Estimate::new(Discipline::new(Config::default(), 1), None);
+        let (mut boottime_ns, mut raw_ns) = (1_000_000_000_000i64, 400_000_000_000i64);
+        // True time runs as the oscillator does; a hundredth of a second per turn.
+        let truth = |raw_ns: i64| Timestamp::from_ns(1_790_000_000_000_000_000 + raw_ns);
+        for turn in 0..60_000i64 {
+            let now = MonoTime::from_ns(boottime_ns);
+            estimate.note_clocks(now, MonoTime::from_ns(raw_ns), Span::from_ns(100));
+            if turn % 1600 == 0 {
+                let theta = Span::from_ns(truth(raw_ns).as_ns() - boottime_ns);
+                estimate.measure(
+                    now,
+                    Measurement {
+                        at: now,
+                        theta,
+                        poll_interval: Span::from_secs(16),
+                        ..measurement(LATER, Span::ZERO)
+                    },
+                );
+            }
+            if turn > 16_000 {
+                let c = estimate.correction(now).unwrap();
+                let error = (c.corrected - truth(raw_ns)).abs();
+                assert!(error <= c.max_error && error < Span::from_us(20), "{turn}: {error} {c:?}");
+            }
+            // For 30 s somebody slews by 400 ppm: 12 ms.
+            let slewed = if (30_000..33_000).contains(&turn) { 4_000 } else { 0 };
+            boottime_ns += 10_000_000 + slewed;
+            raw_ns += 10_000_000;
+        }
+        let last = MonoTime::from_ns(boottime_ns);
+        let newest = estimate.report(0, last).unwrap().newest.unwrap();
+        let wanted_ns = truth(raw_ns).as_ns() - boottime_ns;
+        assert!((newest.theta.as_ns() - wanted_ns).abs() < 20_000, "what people are shown is on BOOTTIME");
+    }
 
     #[test]
     fn a_restored_correction_is_a_holdover_with_a_grown_bound() {
@@ -183,6 +295,26 @@ pub(crate) mod tests {
         }
         assert_eq!(e.state(at), State::Synchronized);
         assert!(e.restored.is_none());
+        assert!(e.measured_rate(at).is_some_and(|(rate, sigma)| (rate - 20e-6).abs() < 1e-4 && sigma > 0.0));
+        assert_eq!(e.measured_rate(at + Span::from_secs(1)), None, "nothing was measured then");
+    }
+
+    #[test]
+    fn a_restored_discipline_is_no_reason_to_forget_the_bound() {
+        let mut earlier = Discipline::new(Config::default(), 1);
+        let mut at = correction().at;
+        for _ in 0..8 {
+            at += Span::from_secs(1);
+            earlier.measure(at, measurement(at, Span::ZERO));
+        }
+        let mut discipline = Discipline::new(Config::default(), 1);
+        assert!(discipline.restore(at, &earlier.saved(at).unwrap()));
+        let mut e = Estimate::new(discipline, Some(Restored(correction())));
+        let before = e.correction(LATER).unwrap();
+        assert_eq!(before.state, State::Holdover);
+        assert_eq!(e.measure(LATER, measurement(LATER, Span::from_us(10))), Verdict::Accepted);
+        let after = e.correction(LATER).unwrap();
+        assert!(after.max_error <= before.max_error, "{before:?} {after:?}");
     }
 
     #[test]

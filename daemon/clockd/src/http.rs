@@ -1,7 +1,8 @@
-//! A small HTTP/1.1 server for GET, in one thread, that no client can hold up.
+//! A small HTTP/1.1 server in one thread that no client can hold up.
 //!
 //! All connections are waited for together. Each has a few seconds and a few kilobytes for its request, gets one answer,
-//! and is closed; when there are too many, the oldest makes room.
+//! and is closed; when there are too many, the oldest makes room. An answer may have to wait for a moment; then the same
+//! request is handled again at that moment.
 
 use chronotick::os_clock::boottime;
 use chronotick_core::{MonoTime, Span};
@@ -16,6 +17,8 @@ const PATIENCE: Span = Span::from_secs(5);
 const MAX_CONNECTIONS: usize = 64;
 /// Of a request's head.
 const MAX_REQUEST: usize = 8192;
+/// Of a request's body.
+const MAX_BODY: usize = 4096;
 /// Header lines in a request.
 const MAX_HEADERS: usize = 64;
 
@@ -37,17 +40,49 @@ impl Answer {
     }
 }
 
+/// What is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Request<'a> {
+    /// GET (which HEAD is handled as) or POST.
+    pub(crate) is_post: bool,
+    /// Without the query.
+    pub(crate) path: &'a str,
+    /// What follows the question mark, or nothing.
+    pub(crate) query: &'a str,
+    /// Of a POST.
+    pub(crate) body: &'a [u8],
+    /// It was handled before, and told to wait.
+    pub(crate) waited: bool,
+}
+
+/// What becomes of a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Reply {
+    /// This is the answer.
+    Now(Answer),
+    /// Ask again at this moment. The connection is kept until then.
+    Later(MonoTime),
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self::Now(answer)
+    }
+}
+
 struct Connection {
     stream: TcpStream,
     until: MonoTime,
+    /// The request is whole, and its answer waits for this moment.
+    later: Option<MonoTime>,
     request: Vec<u8>,
     /// What is left to send; empty while the request is read.
     answer: Vec<u8>,
     sent: usize,
 }
 
-/// Serves until the process ends; `handle` answers a path. Returns only when the operating system refuses to wait.
-pub(crate) fn serve(listener: &TcpListener, handle: impl Fn(&str) -> Answer) -> io::Result<()> {
+/// Serves until the process ends; `handle` answers a request. Returns only when the operating system refuses to wait.
+pub(crate) fn serve(listener: &TcpListener, handle: impl Fn(&Request<'_>) -> Reply) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let mut connections: VecDeque<Connection> = VecDeque::new();
     loop {
@@ -56,7 +91,8 @@ pub(crate) fn serve(listener: &TcpListener, handle: impl Fn(&str) -> Answer) -> 
         // The newest first, so that the numbers of the others stay.
         for i in (0..connections.len()).rev() {
             let connection = &mut connections[i];
-            let goes_on = !is_ready[i + 1] || connection.proceed(&handle);
+            let is_due = connection.later.is_some_and(|at| boottime() >= at);
+            let goes_on = !(is_ready[i + 1] || is_due) || connection.proceed(&handle);
             if !goes_on || now >= connection.until {
                 connections.remove(i);
             }
@@ -74,8 +110,8 @@ fn wait(listener: &TcpListener, connections: &VecDeque<Connection>) -> io::Resul
         let wanted = if c.answer.is_empty() { PollFlags::IN } else { PollFlags::OUT };
         PollFd::new(&c.stream, wanted)
     }));
-    // The oldest runs out first.
-    let left = connections.front().map(|c| (c.until - boottime()).max(Span::from_ms(1)));
+    let next = connections.iter().map(|c| c.later.unwrap_or(c.until)).min();
+    let left = next.map(|at| (at - boottime()).max(Span::from_us(1)));
     let left = left
         .map(|left| Timespec { tv_sec: left.as_ns() / 1_000_000_000, tv_nsec: left.as_ns() % 1_000_000_000 });
     match poll(&mut polled, left.as_ref()) {
@@ -94,11 +130,14 @@ fn accept(listener: &TcpListener, connections: &mut VecDeque<Connection>, now: M
                     continue;
                 }
                 if connections.len() == MAX_CONNECTIONS {
-                    connections.pop_front();
+                    // Whoever was told to wait keeps waiting, unless all are.
+                    let oldest = connections.iter().position(|c| c.later.is_none()).unwrap_or(0);
+                    connections.remove(oldest);
                 }
                 connections.push_back(Connection {
                     stream,
                     until: now + PATIENCE,
+                    later: None,
                     request: Vec::new(),
                     answer: Vec::new(),
                     sent: 0,
@@ -119,18 +158,32 @@ fn accept(listener: &TcpListener, connections: &mut VecDeque<Connection>, now: M
 
 impl Connection {
     /// Reads or writes what can be; false when it is done with.
-    fn proceed(&mut self, handle: &impl Fn(&str) -> Answer) -> bool {
+    fn proceed(&mut self, handle: &impl Fn(&Request<'_>) -> Reply) -> bool {
         if self.answer.is_empty() {
             let mut bytes = [0; 2048];
             match self.stream.read(&mut bytes) {
                 Ok(0) => return false,
+                // Whoever waits has said what there is to say.
+                Ok(_) if self.later.is_some() => {}
                 Ok(length) => self.request.extend_from_slice(&bytes[..length]),
-                Err(e) => return matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    if self.later.is_none_or(|at| boottime() < at) {
+                        return true;
+                    }
+                }
+                Err(_) => return false,
             }
-            match answer(&self.request, handle) {
-                Some(bytes) => self.answer = bytes,
-                None => return true,
+            match answer(&self.request, self.later.is_some(), handle) {
+                Progress::Partial => return true,
+                Progress::Later(at) => {
+                    self.later = Some(at);
+                    self.until = at + PATIENCE;
+                    return true;
+                }
+                Progress::Done(bytes) => self.answer = bytes,
             }
+            self.later = None;
+            self.until = boottime() + PATIENCE;
         }
         match self.stream.write(&self.answer[self.sent..]) {
             Ok(length) => self.sent += length,
@@ -145,36 +198,82 @@ impl Connection {
     }
 }
 
-/// The bytes of the answer; `None` while the request is not whole.
-fn answer(request: &[u8], handle: &impl Fn(&str) -> Answer) -> Option<Vec<u8>> {
+/// What a request has come to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Progress {
+    Partial,
+    Later(MonoTime),
+    /// The bytes of the answer.
+    Done(Vec<u8>),
+}
+
+fn answer(request: &[u8], waited: bool, handle: &impl Fn(&Request<'_>) -> Reply) -> Progress {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
-    let (answer, has_body) = match parsed.parse(request) {
-        Ok(httparse::Status::Partial) if request.len() <= MAX_REQUEST => return None,
+    match parsed.parse(request) {
+        Ok(httparse::Status::Partial) if request.len() <= MAX_REQUEST => Progress::Partial,
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-            (Answer::text(431, "the request is too large\n"), true)
+            Progress::Done(bytes_of(&Answer::text(431, "the request is too large\n"), true))
         }
-        Err(e) => (Answer::text(400, format!("this is no HTTP request: {e}\n")), true),
-        Ok(httparse::Status::Complete(_)) => {
-            let path = parsed.path.unwrap_or_default();
-            let path = path.split(['?', '#']).next().unwrap_or_default();
-            match parsed.method {
-                Some("GET") => (handle(path), true),
-                Some("HEAD") => (handle(path), false),
-                _ => (Answer::text(405, "only GET is answered\n"), true),
-            }
+        Err(e) => {
+            Progress::Done(bytes_of(&Answer::text(400, format!("this is no HTTP request: {e}\n")), true))
         }
+        Ok(httparse::Status::Complete(head)) => answer_parsed(&parsed, &request[head..], waited, handle),
+    }
+}
+
+fn answer_parsed(
+    parsed: &httparse::Request<'_, '_>,
+    rest: &[u8],
+    waited: bool,
+    handle: &impl Fn(&Request<'_>) -> Reply,
+) -> Progress {
+    let refuse = |code: u16, why: &str| Progress::Done(bytes_of(&Answer::text(code, why), true));
+    let is_post = match parsed.method {
+        Some("GET" | "HEAD") => false,
+        Some("POST") => true,
+        _ => return refuse(405, "only GET, HEAD and POST are answered\n"),
     };
+    let header =
+        |name: &str| parsed.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value);
+    let mut body: &[u8] = &[];
+    if is_post {
+        if header("transfer-encoding").is_some() {
+            return refuse(411, "send the body with a Content-Length\n");
+        }
+        let length = header("content-length").map(|v| std::str::from_utf8(v).ok()?.trim().parse().ok());
+        match length {
+            None => {}
+            Some(None) => return refuse(400, "the Content-Length is no number\n"),
+            Some(Some(length)) if length > MAX_BODY => return refuse(413, "the body is too large\n"),
+            Some(Some(length)) => match rest.get(..length) {
+                Some(whole) => body = whole,
+                None => return Progress::Partial,
+            },
+        }
+    }
+    let target = parsed.path.unwrap_or_default().split('#').next().unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    match handle(&Request { is_post, path, query, body, waited }) {
+        Reply::Later(at) => Progress::Later(at),
+        Reply::Now(answer) => Progress::Done(bytes_of(&answer, parsed.method != Some("HEAD"))),
+    }
+}
+
+fn bytes_of(answer: &Answer, has_body: bool) -> Vec<u8> {
     let reason = match answer.code {
         200 => "OK",
         400 => "Bad Request",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        422 => "Unprocessable Content",
         431 => "Request Header Fields Too Large",
         503 => "Service Unavailable",
         _ => "Error",
     };
-    let allow = if answer.code == 405 { "Allow: GET, HEAD\r\n" } else { "" };
+    let allow = if answer.code == 405 { "Allow: GET, HEAD, POST\r\n" } else { "" };
     let mut bytes = format!(
         "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{allow}\
          Connection: close\r\n\r\n",
@@ -186,7 +285,7 @@ fn answer(request: &[u8], handle: &impl Fn(&str) -> Answer) -> Option<Vec<u8>> {
     if has_body {
         bytes.extend_from_slice(answer.body.as_bytes());
     }
-    Some(bytes)
+    bytes
 }
 
 #[cfg(test)]
@@ -194,11 +293,31 @@ mod tests {
     use super::*;
     use std::net::SocketAddr;
 
-    fn page(path: &str) -> Answer {
-        match path {
-            "/a" => Answer::text(200, "hello\n"),
-            "/big" => Answer::text(200, "x".repeat(8 << 20)),
+    fn page(request: &Request<'_>) -> Reply {
+        let answer = match (request.path, request.is_post) {
+            ("/a", false) => Answer::text(200, "hello\n"),
+            ("/a", true) => {
+                Answer::text(200, format!("{} {}\n", request.query, String::from_utf8_lossy(request.body)))
+            }
+            ("/big", _) => Answer::text(200, "x".repeat(8 << 20)),
+            ("/wait", _) => {
+                // Until a moment that the body names.
+                let at = std::str::from_utf8(request.body).ok().and_then(|text| text.parse().ok());
+                let at = MonoTime::from_ns(at.unwrap_or(0));
+                if boottime() < at {
+                    return Reply::Later(at);
+                }
+                Answer::text(200, "now\n")
+            }
             _ => Answer::text(404, "no\n"),
+        };
+        answer.into()
+    }
+
+    fn done(request: &[u8]) -> String {
+        match answer(request, false, &page) {
+            Progress::Done(bytes) => String::from_utf8(bytes).unwrap(),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -222,8 +341,7 @@ mod tests {
     #[test]
     fn requests_are_answered_and_nonsense_is_refused() {
         let check = |request: &[u8], head: &str, body: &str| {
-            let bytes = answer(request, &page).unwrap();
-            let text = String::from_utf8(bytes).unwrap();
+            let text = done(request);
             assert!(text.starts_with(head), "{text}");
             assert_eq!(text.split_once("\r\n\r\n").unwrap().1, body, "{text}");
         };
@@ -231,19 +349,55 @@ mod tests {
         check(b"GET /a?x=1 HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n", "hello\n");
         check(b"HEAD /a HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n", "");
         check(b"GET /b HTTP/1.1\r\n\r\n", "HTTP/1.1 404 ", "no\n");
-        check(b"POST /a HTTP/1.1\r\n\r\n", "HTTP/1.1 405 ", "only GET is answered\n");
+        check(b"PUT /a HTTP/1.1\r\n\r\n", "HTTP/1.1 405 ", "only GET, HEAD and POST are answered\n");
+        check(b"POST /a?q HTTP/1.1\r\nContent-Length: 2\r\n\r\nhixx", "HTTP/1.1 200 ", "q hi\n");
+        check(
+            b"POST /a HTTP/1.1\r\ncontent-length: x\r\n\r\n",
+            "HTTP/1.1 400 ",
+            "the Content-Length is no number\n",
+        );
+        check(
+            b"POST /a HTTP/1.1\r\nContent-Length: 5000\r\n\r\n",
+            "HTTP/1.1 413 ",
+            "the body is too large\n",
+        );
+        check(
+            b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 411 ",
+            "send the body with a Content-Length\n",
+        );
         check(&[b'A'; MAX_REQUEST + 1], "HTTP/1.1 431 ", "the request is too large\n");
         let many = format!("GET /a HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(MAX_HEADERS + 1));
         check(many.as_bytes(), "HTTP/1.1 431 ", "the request is too large\n");
         for nonsense in
             [&b"\x16\x03\x01\x02\x00"[..], b"GET /a\r\n\r\n", b"GET /a HTTP/9\r\n\r\n", b"\x00\x00"]
         {
-            assert!(answer(nonsense, &page).unwrap().starts_with(b"HTTP/1.1 400 "));
+            assert!(done(nonsense).starts_with("HTTP/1.1 400 "));
         }
         let whole = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
         for end in 0..whole.len() {
-            assert_eq!(answer(&whole[..end], &page), None, "{end}");
+            assert_eq!(answer(&whole[..end], false, &page), Progress::Partial, "{end}");
         }
+        let whole = b"POST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi";
+        for end in 0..whole.len() {
+            assert_eq!(answer(&whole[..end], false, &page), Progress::Partial, "{end}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_waits_comes_at_its_moment_and_holds_up_nobody() {
+        let address = start();
+        let at = boottime() + Span::from_ms(300);
+        let body = at.as_ns().to_string();
+        let waiting = std::thread::spawn(move || {
+            let request = format!("POST /wait HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let text = exchange(address, request.as_bytes());
+            (text, boottime())
+        });
+        assert!(exchange(address, b"GET /a HTTP/1.1\r\n\r\n").ends_with("hello\n"));
+        let (text, answered) = waiting.join().unwrap();
+        assert!(text.ends_with("\r\n\r\nnow\n"), "{text}");
+        assert!(answered >= at);
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Takes the reports of all servers into the discipline, and tells people about it.
 
 use crate::config::Settings;
-use crate::disruption::Notices;
+use crate::disruption::{Notices, Readings};
+use crate::environment::EnvironmentWatch;
 use crate::estimate::Estimate;
 use crate::log::{self, Level};
+use crate::models::desk::Desk;
+use crate::models::history::Observation;
 use crate::notify::Notifier;
 use crate::page_object::PageNames;
 use crate::saver::Saver;
@@ -15,7 +18,7 @@ use crate::tracking::Tracker;
 use chronotick::os_clock::{boottime, realtime_boottime_pair};
 use chronotick_core::{MonoTime, Span, Timestamp};
 use chronotick_discipline::{Agreement, Correction, State, Verdict};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,6 +66,8 @@ pub(crate) struct Hub {
     board: Arc<Board>,
     notifier: Notifier,
     notify_due: MonoTime,
+    environment: EnvironmentWatch,
+    models: Desk,
     status_failed: bool,
     name_failed: bool,
 }
@@ -78,6 +83,7 @@ impl Hub {
         saver: Option<Arc<Saver>>,
         board: Arc<Board>,
         notifier: Notifier,
+        models: Desk,
         started: MonoTime,
     ) -> Self {
         let server = |spec: &SourceSpec| Server {
@@ -90,7 +96,7 @@ impl Hub {
             poll_interval: settings.min_poll,
             last_error: None,
             was_falseticker: false,
-            is_authenticated: matches!(spec, SourceSpec::Nts(_)),
+            is_authenticated: matches!(spec, SourceSpec::Nts(_) | SourceSpec::Phc(_)),
             counters: SourceCounters::default(),
         };
         Self {
@@ -111,6 +117,8 @@ impl Hub {
             board,
             notifier,
             notify_due: started + NOTIFY_EVERY,
+            environment: EnvironmentWatch::new(Path::new("/"), started),
+            models,
             status_failed: false,
             name_failed: false,
         }
@@ -127,6 +135,9 @@ impl Hub {
         self.notifier.ready(&self.summary(boottime()));
         while !stop.is_set() {
             let now = boottime();
+            if let Some(seen) = self.environment.look(now) {
+                self.estimate().observe(seen.temperature_celsius, seen.load);
+            }
             if now >= status_due {
                 self.restore_name();
                 self.write_status(self.state_word());
@@ -152,6 +163,7 @@ impl Hub {
                 }
             }
             let now = boottime();
+            self.hear_models(now);
             let is_changed = self.note_changes(now);
             if is_changed {
                 status_due = now;
@@ -186,17 +198,25 @@ impl Hub {
                 server.reach |= 1;
                 server.last_error = None;
                 let name = server.name.clone();
-                if self.notices.is_overtaken(m.at - m.round_trip) {
-                    log::debug(format_args!("{name}: measured while the clock was disrupted: not used"));
-                    return;
-                }
-                let now = boottime();
-                let (before, verdict, after) = {
+                let readings = Readings::now();
+                let now = readings.boottime;
+                let (before, verdict, after, measured) = {
                     let mut estimate = self.estimate();
+                    // With the estimate in hand, so that no disruption comes between the look and the use.
+                    if self.notices.is_overtaken(m.at - m.round_trip) {
+                        log::debug(format_args!("{name}: measured while the clock was disrupted: not used"));
+                        return;
+                    }
+                    // Pages may be a second apart: a slew since the last is seen here.
+                    estimate.note_clocks(now, readings.raw, readings.error);
                     let before = estimate.correction(now);
-                    (before, estimate.measure(now, m), estimate.correction(now))
+                    let verdict = estimate.measure(now, m);
+                    (before, verdict, estimate.correction(now), estimate.measured_rate(now))
                 };
                 self.tracker.note(now, before.as_ref(), after.as_ref());
+                if let Some(measured) = measured {
+                    self.show_models(now, measured);
+                }
                 log::event(
                     Level::Debug,
                     format_args!("{name}: delay {}: {verdict:?}", m.delay),
@@ -231,6 +251,21 @@ impl Hub {
                 server.stopped = true;
                 server.last_error = Some(text);
             }
+        }
+    }
+
+    /// Shows the models a rate that was measured just now.
+    fn show_models(&self, now: MonoTime, (rate, sigma): (f64, f64)) {
+        let seen = self.environment.newest();
+        let (temperature_c, load) = (seen.temperature_celsius, seen.load);
+        self.models.note(Observation { at: now, rate, sigma, temperature_c, load });
+    }
+
+    /// Takes in what the models have said meanwhile.
+    fn hear_models(&mut self, now: MonoTime) {
+        let disruptions = self.notices.lock().disruptions;
+        for (model, forecast) in self.models.collect(now, disruptions) {
+            self.estimate().forecast(model, forecast);
         }
     }
 
@@ -385,6 +420,8 @@ impl Hub {
             last_disruption: noticed.last_disruption.map(|(at, why)| happened(at, why)),
             steps: noticed.steps,
             last_step: noticed.last_step.map(|(at, by)| happened(at, format!("stepped by {by}"))),
+            environment: self.environment.newest(),
+            models: self.models.status(now, |i| self.estimate().model_report(i)),
         }
     }
 

@@ -7,12 +7,14 @@ mod config;
 mod create_page;
 mod disruption;
 mod endpoint;
+mod environment;
 mod estimate;
 mod eval;
 mod http;
 mod hub;
 mod log;
 mod metrics;
+mod models;
 mod notify;
 #[expect(unsafe_code, reason = "mapping and locking the shared-memory object has no safe form")]
 mod page_object;
@@ -25,8 +27,10 @@ mod sources;
 mod state_file;
 mod status;
 mod status_file;
+mod steady;
 mod stop;
 mod tables;
+mod time_api;
 mod tracking;
 mod utc;
 

@@ -1,5 +1,6 @@
 //! The status in the text format of Prometheus. Units are seconds; rates are seconds per second.
 
+use crate::models::desk::{ModelStatus, STATES as MODEL_STATES};
 use crate::status::Answer;
 use std::fmt::Write as _;
 
@@ -21,7 +22,7 @@ pub(crate) fn text(answer: &Answer) -> String {
             status.with(&[("status", word)], Some(f64::from(answer.status == word)));
         }
     }
-    let simple: [(&str, &str, Option<f64>); 19] = [
+    let simple: [(&str, &str, Option<f64>); 21] = [
         ("offset_seconds", "Corrected time minus the system clock.", answer.offset_seconds),
         ("max_error_seconds", "Hard bound on the error of corrected time.", answer.max_error_seconds),
         ("sigma_seconds", "One standard deviation of corrected time.", answer.sigma_seconds),
@@ -89,6 +90,16 @@ pub(crate) fn text(answer: &Answer) -> String {
             "Pages published in a second, as configured.",
             answer.publish_rate_hz.map(f64::from),
         ),
+        (
+            "temperature_celsius",
+            "The hottest thermometer of the machine.",
+            answer.environment.and_then(|e| e.temperature_celsius),
+        ),
+        (
+            "load",
+            "Mean number of runnable tasks over the last minute.",
+            answer.environment.and_then(|e| e.load),
+        ),
     ];
     for (name, help, value) in simple {
         out.gauge(name, help).with(&[], value);
@@ -107,7 +118,39 @@ pub(crate) fn text(answer: &Answer) -> String {
         out.family(name, "counter", help).with(&[], value.map(f64::from));
     }
     sources(&mut out, answer);
+    models(&mut out, answer);
     out.text
+}
+
+fn models(out: &mut Exposition, answer: &Answer) {
+    {
+        let mut state = out.gauge("model_state", "1 for the state of the model, else 0.");
+        for m in &answer.models {
+            for word in MODEL_STATES {
+                state.with(&[("model", &m.name), ("state", word)], Some(f64::from(m.state == word)));
+            }
+        }
+    }
+    type Value = fn(&ModelStatus) -> Option<f64>;
+    let families: [(&str, &str, &str, Value); 5] = [
+        ("model_rate_ratio", "gauge", "The rate that it forecasts.", |m| m.rate_ppb.map(|r| r * 1e-9)),
+        ("model_sigma_ratio", "gauge", "One standard deviation of that, as it claims.", |m| {
+            m.sigma_ppb.map(|s| s * 1e-9)
+        }),
+        ("model_calibrated_sigma_ratio", "gauge", "The same after what it has been off until now.", |m| {
+            m.calibrated_sigma_ppb.map(|s| s * 1e-9)
+        }),
+        ("model_answers_total", "counter", "Answers of the model.", |m| Some(m.answers as f64)),
+        ("model_failures_total", "counter", "Times that it failed, answered nonsense or was late.", |m| {
+            Some(m.failures as f64)
+        }),
+    ];
+    for (name, kind, help, value) in families {
+        let mut family = out.family(name, kind, help);
+        for m in &answer.models {
+            family.with(&[("model", &m.name)], value(m));
+        }
+    }
 }
 
 fn sources(out: &mut Exposition, answer: &Answer) {
@@ -120,7 +163,7 @@ fn sources(out: &mut Exposition, answer: &Answer) {
         }
     }
     type Value = fn(&crate::status_file::ServerStatus) -> Option<f64>;
-    let families: [(&str, &str, Value); 9] = [
+    let families: [(&str, &str, Value); 10] = [
         ("source_offset_seconds", "The source's time minus the system clock.", |s| s.offset_seconds),
         ("source_residual_seconds", "The newest sample minus corrected time.", |s| {
             s.last_sample_residual_seconds
@@ -136,11 +179,21 @@ fn sources(out: &mut Exposition, answer: &Answer) {
         ("source_poll_interval_seconds", "To the next request.", |s| Some(s.poll_interval_seconds)),
         ("source_last_sample_age_seconds", "Since the newest sample.", |s| s.last_sample_seconds_ago),
         ("source_samples", "Samples in the fit.", |s| Some(s.samples as f64)),
+        ("source_authenticated", "1 when its answers are proven to be its own, as under NTS.", |s| {
+            Some(f64::from(s.authenticated))
+        }),
     ];
     for (name, help, value) in families {
         let mut family = out.gauge(name, help);
         for s in &answer.servers {
             family.with(&[("source", &s.address)], value(s));
+        }
+    }
+    let help = "Requests, answers, and packets that were ignored, by what became of them.";
+    let mut events = out.family("source_events_total", "counter", help);
+    for s in &answer.servers {
+        for (event, count) in s.counters.each() {
+            events.with(&[("source", &s.address), ("event", event)], Some(count as f64));
         }
     }
 }
@@ -191,6 +244,7 @@ impl Family<'_> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::environment::Environment;
     use crate::status_file::{ServerStatus, StatusFile};
     use crate::tracking::Tracking;
     use chronotick_core::page::Record;
@@ -272,10 +326,21 @@ pub(crate) mod tests {
             poll_interval_seconds: 8.0,
             ..ServerStatus::default()
         };
+        let mut first = source("a:123", "selected");
+        first.counters.bogus_origin = 7;
+        first.authenticated = true;
         let file = StatusFile {
-            servers: vec![source("a:123", "selected"), source("[::1]:123", "no_answer")],
+            servers: vec![first, source("[::1]:123", "no_answer")],
             tracking: Tracking { stratum: Some(3), ..Tracking::default() },
             steps: 4,
+            environment: Environment { temperature_celsius: Some(41.5), load: None },
+            models: vec![ModelStatus {
+                name: "m".into(),
+                state: "active".into(),
+                rate_ppb: Some(500.0),
+                failures: 3,
+                ..ModelStatus::default()
+            }],
             ..StatusFile::default()
         };
         let record = Record { sequence: 2, confidence: 0.25, measurement_count: 12, ..Record::default() };
@@ -293,12 +358,22 @@ pub(crate) mod tests {
             ("chronotick_source_state{source=\"a:123\",state=\"selected\"}", 1.0),
             ("chronotick_source_state{source=\"[::1]:123\",state=\"selected\"}", 0.0),
             ("chronotick_source_offset_seconds{source=\"[::1]:123\"}", 0.02),
+            ("chronotick_source_authenticated{source=\"a:123\"}", 1.0),
+            ("chronotick_source_authenticated{source=\"[::1]:123\"}", 0.0),
+            ("chronotick_temperature_celsius", 41.5),
+            ("chronotick_model_state{model=\"m\",state=\"active\"}", 1.0),
+            ("chronotick_model_state{model=\"m\",state=\"late\"}", 0.0),
+            ("chronotick_model_rate_ratio{model=\"m\"}", 500.0 * 1e-9),
+            ("chronotick_model_failures_total{model=\"m\"}", 3.0),
+            ("chronotick_source_events_total{source=\"a:123\",event=\"bogus_origin\"}", 7.0),
+            ("chronotick_source_events_total{source=\"[::1]:123\",event=\"sent\"}", 0.0),
         ] {
             assert_eq!(series.get(key), Some(&value), "{key}");
         }
         // Without a correction these would be lies.
         assert!(!series.contains_key("chronotick_max_error_seconds"));
         assert!(!series.contains_key("chronotick_offset_seconds"));
+        assert!(!series.contains_key("chronotick_load"));
     }
 
     #[test]

@@ -87,7 +87,13 @@ impl Publisher {
         let stepped_at = self.start.monitor.stepped_at(now);
         // The page of a step says what happened since its prediction_time, so that is before the step.
         let anchor = stepped_at.map_or(moment.whole_second(), |at| moment.whole_second_before(at));
-        let correction = lock(estimate).correction(anchor.boottime);
+        let correction = {
+            let mut estimate = lock(estimate);
+            if disruption.is_none() {
+                estimate.note_clocks(readings.boottime, readings.raw, readings.error);
+            }
+            estimate.correction(now).map(|c| c.seen_from(anchor.boottime))
+        };
         self.published = self.published.wrapping_add(u32::from(correction.is_some()));
         let counters = Counters {
             uptime: now - self.start.started,

@@ -2,11 +2,12 @@
 
 use crate::cli::RunArgs;
 use crate::config::Settings;
-use crate::disruption::{Monitor, Notices};
+use crate::disruption::{Monitor, Notices, Readings};
 use crate::endpoint;
 use crate::estimate::Estimate;
 use crate::hub::Hub;
 use crate::log;
+use crate::models::desk::Desk;
 use crate::notify::Notifier;
 use crate::page_object::{PageNames, PageObject, PageObjectError};
 use crate::publisher::{self, Publisher, Start, first_record};
@@ -36,7 +37,6 @@ use std::thread::{self, JoinHandle};
 pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     let settings = Settings::load(args)?;
     log::set(settings.log_level, settings.log_format);
-    let sources = settings.open_sources()?;
     let serving = settings.serve.map(serve::bind).transpose()?;
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("cannot take signals: {e}"))?;
     let started = boottime();
@@ -47,10 +47,16 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
         PageObjectError::Locked => already_running(&settings),
         other => other.to_string(),
     })?;
-    let config = Config { horizon: settings.holdover, ..Config::default() };
-    let discipline = Discipline::new(config, sources.len());
+    let external_models = settings.models.len();
+    let config = Config { horizon: settings.holdover, external_models, ..Config::default() };
+    let mut discipline = Discipline::new(config, servers.len());
     let restored = saved.as_ref().and_then(|s| s.restored(&servers, settings.holdover, started));
     let is_restored = restored.is_some();
+    let now = Readings::now();
+    if let Some(saved) = saved.as_ref().filter(|_| is_restored).and_then(|s| s.discipline_at(&now)) {
+        // What it refuses, it learns again.
+        let _ = discipline.restore(now.boottime, &saved);
+    }
     let estimate = Arc::new(Mutex::new(Estimate::new(discipline, restored)));
     let notices = Arc::new(Notices::default());
     let stop = Arc::new(Stop::default());
@@ -69,6 +75,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
     let (mut publisher, repair) = Publisher::new(page.cell, start);
     // Before anything that may be slow: the page was withdrawn, or is running out, since the last daemon ended.
     publisher.publish(&estimate);
+    // Reads the certificate authorities of the machine, where there are servers under NTS.
+    let sources = settings.open_sources().inspect_err(|_| publisher.withdraw())?;
     if let Repair::TornWrite { sequence } = repair {
         log::warn(format_args!(
             "the last daemon died while it wrote the page (sequence {sequence}): the page is repaired"
@@ -191,6 +199,7 @@ impl Shared<'_> {
             (self.publisher.clone(), self.estimate.clone(), self.page_stop.clone());
         let rate_hz = self.settings.rate_hz;
         threads.push(self.spawn("publisher", move || publisher::run(&publisher, &estimate, rate_hz, &stop))?);
+        let (models, runners) = Desk::new(&self.settings.models, self.settings.model_interval);
         let mut hub = Hub::new(
             self.settings,
             self.names.clone(),
@@ -199,10 +208,16 @@ impl Shared<'_> {
             self.saver.clone(),
             self.board.clone(),
             notifier(),
+            models,
             started,
         );
         let stop = self.stop.clone();
         threads.push(self.spawn("discipline", move || hub.run(&reports, &stop))?);
+        for runner in runners {
+            let stop = self.stop.clone();
+            // Not waited for: a model may hang.
+            self.spawn("model", move || runner.run(&stop))?;
+        }
         if let Some(listener) = opened.metrics {
             let (page, board) = (self.settings.page.clone(), self.board.clone());
             // Not waited for: it ends with the process.

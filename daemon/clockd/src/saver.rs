@@ -62,7 +62,8 @@ impl Saver {
         let at = clocks.0.boottime;
         let estimate = self.estimate.lock().unwrap_or_else(PoisonError::into_inner);
         let correction = estimate.correction(at).filter(|_| !is_disrupted);
+        let discipline = estimate.saved(at).filter(|_| !is_disrupted);
         drop(estimate);
-        Some(Saved { clocks, disruptions, servers: self.servers.clone(), correction })
+        Some(Saved { clocks, disruptions, servers: self.servers.clone(), correction, discipline })
     }
 }

@@ -20,7 +20,7 @@ const VERSION: u32 = 1;
 const MAX_BYTES: u64 = 1 << 20;
 
 /// What is saved.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Saved {
     /// The clocks when it was saved.
     pub(crate) clocks: (Readings, Machine),
@@ -30,6 +30,8 @@ pub(crate) struct Saved {
     pub(crate) servers: Vec<String>,
     /// The correction, if there was one.
     pub(crate) correction: Option<Correction>,
+    /// What the discipline wants to know again.
+    pub(crate) discipline: Option<chronotick_discipline::Saved>,
 }
 
 /// The file, as it is written: whole numbers of nanoseconds, rates and deviations as floats.
@@ -42,6 +44,8 @@ struct Form {
     disruptions: u8,
     servers: Vec<String>,
     correction: Option<Fix>,
+    #[serde(default)]
+    discipline: Option<chronotick_discipline::Saved>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -145,6 +149,14 @@ impl Saved {
         Self::from_form(form).ok_or_else(|| "its numbers make no sense; it will be replaced".to_owned())
     }
 
+    /// What the discipline knew, for one whose [`steady`](crate::steady) time begins at `now`: until then the two
+    /// clocks have gone on parting.
+    pub(crate) fn discipline_at(&self, now: &Readings) -> Option<chronotick_discipline::Saved> {
+        let then = &self.clocks.0;
+        let parted = (now.boottime - then.boottime) - (now.raw - then.raw);
+        Some(self.discipline.clone()?.shifted(parted))
+    }
+
     /// What of the correction can be believed by a daemon that asks `servers` and goes on for `holdover` without them.
     pub(crate) fn restored(&self, servers: &[String], holdover: Span, now: MonoTime) -> Option<Restored> {
         // Who takes a server out of the configuration may have found it to be wrong.
@@ -186,6 +198,7 @@ impl Saved {
                 model: model_word(c.model).to_owned(),
                 authenticated: c.authenticated,
             }),
+            discipline: self.discipline.clone(),
         }
     }
 
@@ -206,6 +219,7 @@ impl Saved {
             disruptions: form.disruptions,
             servers: form.servers,
             correction,
+            discipline: form.discipline,
         })
     }
 }
@@ -289,8 +303,16 @@ fn read_trusted(path: &Path) -> io::Result<String> {
 mod tests {
     use super::*;
     use crate::disruption::Monitor;
-    use crate::estimate::tests::correction;
+    use crate::estimate::tests::{correction, measurement};
+    use chronotick_discipline::{Config, Discipline};
     use std::os::unix::fs::PermissionsExt;
+
+    fn discipline() -> chronotick_discipline::Saved {
+        let at = correction().at - Span::from_secs(1);
+        let mut discipline = Discipline::new(Config::default(), 1);
+        discipline.measure(at, measurement(at, Span::ZERO));
+        discipline.saved(at).unwrap()
+    }
 
     const HOUR: Span = Span::from_secs(3600);
 
@@ -313,6 +335,7 @@ mod tests {
                 models_ready: false,
                 ..correction()
             }),
+            discipline: Some(discipline()),
         }
     }
 
@@ -320,10 +343,13 @@ mod tests {
     fn it_reads_back_exactly_and_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b/state.json");
-        assert_eq!(Saved::read(&path, "boot"), Ok(None));
+        assert!(Saved::read(&path, "boot").unwrap().is_none());
         for saved in [saved(), Saved { correction: None, ..saved() }] {
             saved.write(&path, "boot").unwrap();
-            assert_eq!(Saved::read(&path, "boot"), Ok(Some(saved)));
+            let read = Saved::read(&path, "boot").unwrap().unwrap();
+            let text = |s: &Saved| serde_json::to_string(&s.to_form("boot")).unwrap();
+            assert_eq!(text(&read), text(&saved));
+            assert_eq!((read.clocks, read.correction), (saved.clocks, saved.correction));
         }
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
@@ -394,6 +420,13 @@ mod tests {
                 let now = Readings { boottime: readings.boottime + Span::from_secs(1), ..readings };
                 let mut monitor = Monitor::new(saved.disruptions, Some(saved.clocks.clone()));
                 monitor.judge(now, &machine);
+                let mut discipline = Discipline::new(Config::default(), 2);
+                if discipline.restore(now.boottime, saved.discipline.as_ref().unwrap()) {
+                    for now in [now.boottime, now.boottime + HOUR, MonoTime::MAX] {
+                        let _ = discipline.correction(now);
+                    }
+                    discipline.measure(now.boottime, measurement(now.boottime, Span::ZERO));
+                }
                 for now in [MonoTime::MIN, correction().at, now.boottime, MonoTime::MAX] {
                     if let Some(restored) = saved.restored(&saved.servers, HOUR, now) {
                         let c = restored.at(now).unwrap();

@@ -1,6 +1,8 @@
 //! The verb `status`: the page and the status file, for people or as JSON.
 
 use crate::cli::StatusArgs;
+use crate::environment::Environment;
+use crate::models::desk::ModelStatus;
 use crate::page_object::is_locked;
 use crate::status_file::{Happened, ServerStatus, StatusFile};
 use crate::tracking::Tracking;
@@ -56,6 +58,9 @@ pub(crate) struct Answer {
     pub(crate) step_count: Option<u32>,
     last_step: Option<Happened>,
     pub(crate) tracking: Option<Tracking>,
+    pub(crate) environment: Option<Environment>,
+    /// Models from outside, in the order of the configuration.
+    pub(crate) models: Vec<ModelStatus>,
 }
 
 /// Prints the status; true when a daemon runs. The error is for the user.
@@ -143,6 +148,8 @@ impl Answer {
             step_count: file.as_ref().map(|f| f.steps),
             last_step: file.as_ref().and_then(|f| f.last_step.clone()),
             tracking: file.as_ref().map(|f| f.tracking.clone()),
+            environment: file.as_ref().map(|f| f.environment),
+            models: file.as_ref().map(|f| f.models.clone()).unwrap_or_default(),
             servers: file.map(|f| f.servers).unwrap_or_default(),
         }
     }
@@ -199,6 +206,16 @@ impl Answer {
                 s.poll_interval_seconds,
             );
             let _ = match &s.last_error {
+                Some(e) => writeln!(out, "\n    {e}"),
+                None => writeln!(out),
+            };
+        }
+        for m in &self.models {
+            let _ = write!(out, "  model {:<22} {:<12}", m.name, m.state);
+            if let (Some(rate), Some(sigma), Some(used)) = (m.rate_ppb, m.sigma_ppb, m.calibrated_sigma_ppb) {
+                let _ = write!(out, " rate {rate:+.3} ppb  sigma {sigma:.3} ppb, taken as {used:.3} ppb");
+            }
+            let _ = match &m.last_error {
                 Some(e) => writeln!(out, "\n    {e}"),
                 None => writeln!(out),
             };

@@ -1,5 +1,7 @@
 //! The status file beside the page: what does not fit into 128 bytes.
 
+use crate::environment::Environment;
+use crate::models::desk::ModelStatus;
 use crate::sources::SourceCounters;
 use crate::tracking::Tracking;
 use serde::{Deserialize, Serialize};
@@ -32,6 +34,10 @@ pub(crate) struct StatusFile {
     pub(crate) steps: u32,
     /// The last one.
     pub(crate) last_step: Option<Happened>,
+    /// What was read of the machine.
+    pub(crate) environment: Environment,
+    /// The models of the configuration, in its order.
+    pub(crate) models: Vec<ModelStatus>,
 }
 
 /// Something that happened to a clock.

@@ -1,6 +1,6 @@
 //! The verbs `sources` and `tracking`: the status in the terms, and with the signs, of chronyc.
 
-use crate::cli::StatusArgs;
+use crate::cli::{SourcesArgs, StatusArgs};
 use crate::status::{Answer, ask};
 use crate::status_file::ServerStatus;
 use crate::tracking::Tracking;
@@ -10,9 +10,9 @@ use serde::Serialize;
 use std::fmt::Write as _;
 
 /// Prints the sources; true when a daemon runs. The error is for the user.
-pub(crate) fn sources(args: &StatusArgs) -> Result<bool, String> {
-    let answer = ask(args.shm.as_deref())?;
-    print(args, &answer.servers, || sources_table(&answer.servers))?;
+pub(crate) fn sources(args: &SourcesArgs) -> Result<bool, String> {
+    let answer = ask(args.status.shm.as_deref())?;
+    print(&args.status, &answer.servers, || sources_table(&answer.servers, args.verbose))?;
     Ok(answer.running)
 }
 
@@ -65,15 +65,14 @@ impl<'a> TrackingAnswer<'a> {
     }
 }
 
-fn sources_table(servers: &[ServerStatus]) -> String {
+fn sources_table(servers: &[ServerStatus], is_verbose: bool) -> String {
     let mut out = String::from(
         "MS Name/IP address          Stratum Poll Reach LastRx   Last sample\n\
          ===================================================================================\n",
     );
     for s in servers {
         let mode = match s.mode.as_str() {
-            "refclock" => '#',
-            "peer" => '=',
+            "kernel" | "phc" | "chrony" => '#',
             _ => '^',
         };
         let sample = match (s.last_sample_offset_seconds, s.last_sample_error_seconds) {
@@ -97,6 +96,25 @@ fn sources_table(servers: &[ServerStatus]) -> String {
         if let Some(e) = &s.last_error {
             let _ = writeln!(out, "   {e}");
         }
+        if is_verbose {
+            let _ = writeln!(out, "   {}", details(s));
+        }
+    }
+    out
+}
+
+/// The line under a source: counters that are zero are left out, but for the first three.
+fn details(s: &ServerStatus) -> String {
+    let mut out = s.mode.clone();
+    if let Some(address) = s.resolved.as_ref().filter(|r| **r != s.address) {
+        let _ = write!(out, " at {address}");
+    }
+    if s.authenticated {
+        out += ", authenticated";
+    }
+    let counted = s.counters.each().into_iter().enumerate().filter(|&(i, (_, count))| i < 3 || count > 0);
+    for (i, (what, count)) in counted {
+        let _ = write!(out, "{} {} {count}", if i == 0 { ':' } else { ',' }, what.replace('_', " "));
     }
     out
 }
@@ -186,6 +204,7 @@ fn age(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::SourceCounters;
 
     #[test]
     fn a_source_is_one_line_in_the_terms_of_chronyc() {
@@ -209,7 +228,13 @@ mod tests {
             last_error: Some("b: no answer".into()),
             ..ServerStatus::default()
         };
-        let table = sources_table(&[server, dead]);
+        let local = ServerStatus {
+            address: "kernel".into(),
+            mode: "kernel".into(),
+            mark: "-".into(),
+            ..dead.clone()
+        };
+        let table = sources_table(&[server, dead, local], false);
         let lines: Vec<&str> = table.lines().skip(2).collect();
         assert_eq!(
             lines[0],
@@ -217,6 +242,35 @@ mod tests {
         );
         assert_eq!(lines[1], "^? b                              -    2     0      -   -");
         assert_eq!(lines[2], "   b: no answer");
+        assert!(lines[3].starts_with("#- kernel "), "{table}");
+    }
+
+    #[test]
+    fn details_tell_what_became_of_the_packets() {
+        let counters = SourceCounters {
+            sent: 9,
+            received: 11,
+            accepted: 8,
+            bogus_origin: 2,
+            bogus_unique_id: 1,
+            key_exchanges: 1,
+            ..SourceCounters::default()
+        };
+        let server = ServerStatus {
+            address: "a".into(),
+            resolved: Some("192.0.2.1:123".into()),
+            mode: "nts".into(),
+            authenticated: true,
+            counters,
+            ..ServerStatus::default()
+        };
+        assert_eq!(
+            sources_table(&[server], true).lines().nth(3),
+            Some(
+                "   nts at 192.0.2.1:123, authenticated: sent 9, received 11, accepted 8, \
+                 bogus origin 2, bogus unique id 1, key exchanges 1"
+            )
+        );
     }
 
     #[test]

@@ -130,6 +130,17 @@ pub struct Correction {
     pub authenticated: bool,
 }
 
+impl Correction {
+    /// The same line, told from another moment nearby: whoever goes along it from there is at the same place now. The
+    /// bound and the deviations are those of the moment it was made for.
+    #[must_use]
+    pub fn seen_from(&self, at: MonoTime) -> Self {
+        let back = at - self.at;
+        let drift = Span::from_ns((back.as_ns() as f64 * self.rate).round() as i64);
+        Self { at, corrected: self.corrected + back + drift, ..*self }
+    }
+}
+
 /// What is known of one source, for people.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct SourceReport {
@@ -145,6 +156,15 @@ pub struct SourceReport {
     pub is_falseticker: bool,
     /// It took part in the last update.
     pub is_survivor: bool,
+}
+
+/// What a model from outside says, for people.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ModelReport {
+    /// Its standing forecast, with the deviation that it claims.
+    pub claimed: Forecast,
+    /// The deviation that the fusion reckons with, after what the model has been off until now.
+    pub sigma: f64,
 }
 
 /// What outlives a restart of the daemon; see [`Discipline::saved`].
@@ -165,6 +185,16 @@ pub struct Saved {
 }
 
 impl Saved {
+    /// The same on a local clock that reads `ahead` more.
+    #[must_use]
+    pub fn shifted(self, ahead: Span) -> Self {
+        Self {
+            at_ns: self.at_ns.saturating_add(ahead.as_ns()),
+            theta_ns: self.theta_ns.saturating_sub(ahead.as_ns()),
+            ..self
+        }
+    }
+
     fn is_sound(&self) -> bool {
         let variances = [self.offset_variance, self.rate_variance, self.walk_variance, self.white_variance];
         self.rate.abs() < 0.01
@@ -253,6 +283,12 @@ impl Discipline {
         if let Some(forecaster) = self.forecasters.get_mut(1 + model) {
             forecaster.set(forecast);
         }
+    }
+
+    /// What the fusion makes of a model from outside; `None` where it has no standing forecast.
+    pub fn model_report(&self, model: usize) -> Option<ModelReport> {
+        let forecaster = self.forecasters.get(1 + model)?;
+        Some(ModelReport { claimed: forecaster.claimed()?, sigma: forecaster.calibrated()?.sigma })
     }
 
     /// The local clock was disrupted: nothing that was measured holds any more. What the long-term model knows of the
@@ -485,6 +521,8 @@ impl Discipline {
         self.fix = Some(self.fix_of(now, reference, truth, &agreeing, candidates.len()));
         if let Some(fix) = &mut self.fix {
             fix.authenticated = !authenticated.is_empty();
+            // Those that voted: only as many can be outvoted.
+            fix.survivors = vouching.len();
         }
         self.learn(now, last);
     }
@@ -526,7 +564,8 @@ impl Discipline {
             return Agreement::WaitingForMajority;
         }
         // After an outage a liar may be the first to answer, within a bound that has grown wide.
-        if self.fix.is_some() && self.minority_since.is_some_and(|since| now - since < self.minority_wait()) {
+        let is_standing = self.fix.as_ref().is_some_and(|fix| now - fix.at <= self.config.horizon);
+        if is_standing && self.minority_since.is_some_and(|since| now - since < self.minority_wait()) {
             return Agreement::WaitingForMajority;
         }
         let Some(agreed) = majority(intervals) else { return Agreement::NoMajority };
@@ -551,7 +590,8 @@ impl Discipline {
     fn minority_wait(&self) -> Span {
         let polls = self.sources.iter().filter_map(|s| s.newest()).map(|m| m.poll_interval);
         let slowest = polls.max().unwrap_or(Span::ZERO);
-        self.config.minority_wait.max(slowest + slowest)
+        // A source that is hardly ever asked may not keep the others waiting until there is no correction any more.
+        self.config.minority_wait.max((slowest + slowest).min(Span::from_ns(self.config.horizon.as_ns() / 2)))
     }
 
     /// The fix of sources that agree. `agreeing` is not empty: a point that most intervals contain is in one of them.

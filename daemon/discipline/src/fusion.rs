@@ -43,6 +43,11 @@ impl Forecaster {
         }
     }
 
+    /// The standing forecast as it was claimed.
+    pub fn claimed(&self) -> Option<Forecast> {
+        self.forecast
+    }
+
     /// The forecast with the deviation that its past earns it.
     pub fn calibrated(&self) -> Option<Forecast> {
         let f = self.forecast?;
@@ -75,8 +80,10 @@ pub fn fuse(short: &Moments, dt_s: f64, forecasts: impl Iterator<Item = Forecast
         variance *= 1.0 - gain;
     }
     let most = CLIP * short.mean_rate_variance(dt_s).sqrt();
-    let moved = (rate - short.rate).clamp(-most, most);
-    let gained = walked - variance;
+    let wanted = rate - short.rate;
+    let moved = wanted.clamp(-most, most);
+    // What had to be clipped contradicts the measurements: it makes nobody surer of the rate.
+    let gained = if wanted == moved { walked - variance } else { 0.0 };
     let before = short.variance_after(dt_s);
     Fused {
         offset_s: short.offset_after(dt_s) + moved * dt_s,
@@ -118,6 +125,8 @@ mod tests {
         let wild = Forecast { rate: 1e-3, sigma: 1e-12 };
         let f = fuse(&SHORT, 600.0, [wild].into_iter());
         assert!((f.rate - 1e-6).abs() <= 3.0 * SHORT.mean_rate_variance(600.0).sqrt() * 1.000_001, "{f:?}");
+        let none = fuse(&SHORT, 600.0, std::iter::empty());
+        assert_eq!((f.offset_variance, f.rate_variance), (none.offset_variance, none.rate_variance));
     }
 
     #[test]

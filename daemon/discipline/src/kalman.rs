@@ -130,6 +130,16 @@ impl Kalman {
         }
     }
 
+    /// Forgets what was learned of the slope; what is known of samples with the excess `pivot_s` stays.
+    pub fn forget_slope(&mut self, pivot_s: f64) {
+        let direction = [-pivot_s, 0.0, 1.0];
+        for (row, a) in self.covariance.iter_mut().zip(direction) {
+            for (p, b) in row.iter_mut().zip(direction) {
+                *p += a * b * SLOPE_PRIOR * SLOPE_PRIOR;
+            }
+        }
+    }
+
     /// Takes a sample in; returns the logarithm of how likely it was.
     pub fn update(&mut self, sample: &Sample) -> f64 {
         let direction = self.gain_direction(sample);

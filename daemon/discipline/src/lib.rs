@@ -33,7 +33,7 @@ pub mod select;
 pub mod source;
 
 pub use discipline::{
-    Agreement, Config, Correction, Discipline, Disruption, Model, Saved, SourceReport, State,
+    Agreement, Config, Correction, Discipline, Disruption, Model, ModelReport, Saved, SourceReport, State,
 };
 pub use longterm::Forecast;
 pub use measurement::{Leap, Measurement};

@@ -14,6 +14,8 @@ const FEWEST: u32 = 6;
 /// One standard deviation beforehand of a rate's dependence on a kelvin, and on a unit of load.
 const PER_KELVIN: f64 = 3e-7;
 const PER_LOAD: f64 = 1e-7;
+/// The same of base, temperature and load together.
+const PRIORS: [f64; 3] = [1e-4, PER_KELVIN, PER_LOAD];
 /// What a measured rate can be off however small its deviation: it moves within the interval.
 const RATE_NOISE: f64 = 1e-8;
 
@@ -44,7 +46,7 @@ pub struct LongTerm {
 impl Default for LongTerm {
     fn default() -> Self {
         let mut covariance = [[0.0; 3]; 3];
-        for (i, sigma) in [1e-4, PER_KELVIN, PER_LOAD].into_iter().enumerate() {
+        for (i, sigma) in PRIORS.into_iter().enumerate() {
             covariance[i][i] = sigma * sigma;
         }
         Self {
@@ -97,6 +99,16 @@ impl LongTerm {
         for row in &mut self.covariance {
             row.iter_mut().for_each(|p| *p /= forget);
         }
+        // What nothing teaches (a temperature that is never read) is forgotten down to what was believed beforehand.
+        for (i, most) in PRIORS.into_iter().enumerate() {
+            let excess = self.covariance[i][i] / (most * most);
+            if excess > 1.0 {
+                for j in 0..3 {
+                    self.covariance[i][j] /= excess.sqrt();
+                    self.covariance[j][i] /= excess.sqrt();
+                }
+            }
+        }
         let direction: [f64; 3] =
             std::array::from_fn(|i| self.covariance[i].iter().zip(&h).map(|(p, h)| p * h).sum());
         let spread: f64 = direction.iter().zip(&h).map(|(d, h)| d * h).sum();
@@ -147,6 +159,16 @@ mod tests {
         let f = model.forecast().unwrap();
         assert!((f.rate - (12e-6 + 10.0 * 8e-8)).abs() < 5e-8, "{f:?}");
         assert!(f.sigma < 1e-7, "{f:?}");
+    }
+
+    #[test]
+    fn years_without_a_thermometer_leave_every_number_one() {
+        let mut model = LongTerm::default();
+        for i in 0..200_000 {
+            model.learn(600.0, 5e-6 + f64::from(i % 7) * 1e-9, 1e-18);
+        }
+        assert!(model.is_sound());
+        assert!((model.forecast().unwrap().rate - 5e-6).abs() < 1e-8);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 mod common;
 
 use chronotick_core::{MonoTime, Span};
-use chronotick_discipline::{Agreement, Config, Correction, Discipline, Disruption, State, Verdict};
+use chronotick_discipline::{
+    Agreement, Config, Correction, Discipline, Disruption, Forecast, State, Verdict,
+};
 use common::{Oscillator, Random, Server};
 
 /// Several servers, one local clock, and the discipline between them.
@@ -29,7 +31,7 @@ impl World {
             .iter()
             .map(|_| (start + Span::from_ns((random.between(0.0, 0.3) * 1e9) as i64), 0))
             .collect();
-        let discipline = Discipline::new(Config::default(), servers.len());
+        let discipline = Discipline::new(Config { external_models: 2, ..Config::default() }, servers.len());
         Self { clock, servers, discipline, random, start, now: start, next, checks: 0, invalid: 0, seed }
     }
 
@@ -355,7 +357,7 @@ fn a_restart_goes_on_in_holdover_with_a_true_bound() {
         assert_eq!(world.discipline.state(later), State::Holdover);
         for _ in 0..60 {
             world.check_bound(later);
-            later = later + Span::from_secs(30);
+            later += Span::from_secs(30);
         }
         // Values from the future or from long ago are not taken.
         let mut fresh = Discipline::new(Config::default(), 1);
@@ -435,4 +437,54 @@ fn unauthenticated_sources_may_narrow_the_bound_and_not_move_it() {
         c.max_error
     };
     assert!(bound_with(2) < bound_with(0));
+}
+
+#[test]
+fn a_model_that_lies_moves_corrected_time_within_the_clip_and_never_narrows_the_bound() {
+    for seed in 70_000..70_020 {
+        let mut random = Random::new(seed);
+        let (clock, server) = (any_clock(&mut random), any_honest(&mut random));
+        let mut honest = World::new(seed, clock.clone(), vec![server.clone()]);
+        let mut lied = World::new(seed, clock, vec![server]);
+        let sign = if seed % 2 == 0 { 1.0 } else { -1.0 };
+        lied.discipline.forecast(0, Some(Forecast { rate: sign * 1e-3, sigma: 1e-15 }));
+        lied.discipline.forecast(1, Some(Forecast { rate: f64::NAN, sigma: 1.0 }));
+        // A model that does not exist.
+        lied.discipline.forecast(7, Some(Forecast { rate: 0.0, sigma: 1e-9 }));
+        // Every step of the way is checked against the truth in `run`. Not long enough for the model of our own.
+        honest.run(1_800);
+        lied.run(1_800);
+        assert!(lied.discipline.model_report(0).is_some_and(|m| m.claimed.sigma == 1e-15));
+        assert_eq!((lied.discipline.model_report(1), honest.discipline.model_report(0)), (None, None));
+        for after_s in [0, 1, 10, 60, 600, 1_800] {
+            let at = lied.now + Span::from_secs(after_s);
+            lied.check_bound(at);
+            let (Some(h), Some(l)) = (honest.discipline.correction(at), lied.discipline.correction(at))
+            else {
+                assert_eq!(honest.discipline.state(at), lied.discipline.state(at));
+                continue;
+            };
+            assert!(
+                l.max_error >= h.max_error,
+                "seed {seed}, {after_s} s: {} < {}",
+                l.max_error,
+                h.max_error
+            );
+            // Time in corrected time, near enough.
+            let age_s = (h.corrected - h.last_sync).as_secs_f64();
+            let moved = (l.corrected - h.corrected).abs().as_secs_f64();
+            assert!(moved <= 3.0 * h.rate_sigma * age_s * 1.01 + 1e-9, "seed {seed}, {after_s} s: {moved}");
+            assert!(l.offset_sigma >= h.offset_sigma * 0.999, "seed {seed}, {after_s} s: {l:?}");
+        }
+    }
+}
+
+#[test]
+fn a_model_that_was_wrong_is_widened() {
+    let mut random = Random::new(71);
+    let mut world = World::new(71, any_clock(&mut random), vec![Server::honest(1e6, 1e5)]);
+    world.discipline.forecast(0, Some(Forecast { rate: 1e-3, sigma: 1e-9 }));
+    world.run(10_800);
+    let report = world.discipline.model_report(0).expect("it stands");
+    assert!(report.sigma > 50.0 * report.claimed.sigma, "{report:?}");
 }

@@ -1,7 +1,7 @@
 //! A real `chronyd` without any privilege, which never touches the clock.
 
 use crate::eventually;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -42,7 +42,9 @@ impl Chronyd {
     pub fn start(directory: &Path, port: u16, config: &str) -> Option<Self> {
         let program = Self::find()?;
         let file = directory.join("chrony.conf");
-        let text = format!("{config}\nbindcmdaddress /\npidfile {}/chronyd.pid\n", directory.display());
+        // Its usual socket is in a folder that is not ours.
+        let no_socket = if config.contains("bindcmdaddress /") { "" } else { "bindcmdaddress /\n" };
+        let text = format!("{config}\n{no_socket}pidfile {}/chronyd.pid\n", directory.display());
         std::fs::write(&file, text).expect("a writable directory");
         let user = Command::new("id").arg("-un").output().expect("every system has id");
         let user = String::from_utf8(user.stdout).expect("a user name in UTF-8");
@@ -82,6 +84,16 @@ impl Chronyd {
             (socket.recv(&mut answer).ok()? == 48 && answer[0] >> 6 != 3).then_some(())
         });
         Some(chronyd)
+    }
+
+    /// Where it serves.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// The port that it was given.

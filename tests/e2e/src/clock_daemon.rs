@@ -80,8 +80,8 @@ impl ClockDaemon {
     ) -> Self {
         let config = directory.join("chronotick.toml");
         let pace = if extra.contains("poll") { "" } else { "min_poll_s = 1\nmax_poll_s = 1\n" };
-        std::fs::write(&config, format!("log_level = 'debug'\n{pace}{extra}\n"))
-            .expect("a writable directory");
+        let log = if extra.contains("log_level") { "" } else { "log_level = 'debug'\n" };
+        std::fs::write(&config, format!("{log}{pace}{extra}\n")).expect("a writable directory");
         let page = page.to_owned();
         let mut command = Command::new(bin("chronotick-daemon"));
         command.arg("run").arg("--config").arg(&config).arg("--shm").arg(&page);
@@ -131,6 +131,11 @@ impl ClockDaemon {
                 Err(e) => panic!("no line with {text:?} ({e}); seen: {seen:#?}"),
             }
         }
+    }
+
+    /// The lines of its log that nobody has waited for yet.
+    pub fn lines(&self) -> Vec<String> {
+        self.errors.try_iter().collect()
     }
 
     /// Where its page is.

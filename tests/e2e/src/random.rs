@@ -18,6 +18,12 @@ impl Random {
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (z ^ (z >> 31)) % limit
     }
+
+    /// A number from 0, inclusive, to 1, exclusive.
+    pub fn unit(&mut self) -> f64 {
+        const STEPS: u64 = 1 << 53;
+        self.below(STEPS) as f64 / STEPS as f64
+    }
 }
 
 /// `MINOOTS_SEED`, or a seed of this run's own; printed either way.

@@ -5,7 +5,7 @@ use chronotick::os_clock::realtime;
 use chronotick::{Client, Flags, Span, Status};
 use e2e::clock_daemon::status_of;
 use e2e::{Behaviour, ClockDaemon, LiarConfig, NtpLiar, bin, eventually, pause};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -258,10 +258,12 @@ fn a_restart_goes_on_with_the_correction_although_the_server_is_gone() {
     let client = daemon.client();
     eventually("a synchronized page", || (client.status() == Ok(Status::Synchronized)).then_some(()));
     pause(Duration::from_secs(2));
-    let before = client.now().unwrap().max_error();
     liar.set(Behaviour::Silence);
     assert_eq!(daemon.terminate().code(), Some(0));
     assert_eq!(client.status(), Ok(Status::Expired), "withdrawn");
+    let saved: Value = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+    let before = Span::from_ns(saved["correction"]["max_error_ns"].as_i64().unwrap());
+    assert!(saved["discipline"].is_object(), "{saved}");
     let mut next = ClockDaemon::start(dir.path(), &[liar.address()], &extra);
     // It was published before the daemon said that it is ready.
     check_bound(&client, &liar);
@@ -439,8 +441,22 @@ fn check_chronyc_terms(daemon: &ClockDaemon, offset_ms: i64, rate_ppm: i64) {
 }
 
 fn get(address: &str, path: &str) -> (u16, String) {
+    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n"))
+}
+
+fn post(address: &str, path: &str, body: &Value) -> (u16, Value) {
+    let body = body.to_string();
+    let length = body.len();
+    let (code, text) = ask(
+        address,
+        &format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{body}"),
+    );
+    (code, serde_json::from_str(&text).unwrap())
+}
+
+fn ask(address: &str, request: &str) -> (u16, String) {
     let mut stream = std::net::TcpStream::connect(address).unwrap();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -481,8 +497,29 @@ fn metrics_status_and_health_are_served() {
     let names = |v: &Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&status), names(&daemon.status()));
     assert_eq!(get(&address, "/nothing").0, 404);
+    the_time_is_served(&address);
     let output = run(&["run", "--shm", dir.path().join("other").to_str().unwrap(), "--metrics", &address]);
     assert!(refused(&output).contains("choose another address"), "{output:?}");
+}
+
+/// Now, ahead, and when it comes.
+fn the_time_is_served(address: &str) {
+    let ns = |v: &Value| v.as_str().unwrap().parse::<i64>().unwrap();
+    let time = |path: &str| -> Value { serde_json::from_str(&get(address, path).1).unwrap() };
+    let (now, ahead) = (time("/v1/time"), time("/v1/bounds?duration_seconds=60"));
+    assert!(ns(&now["earliest_ns"]) <= ns(&now["corrected_ns"]) && now["status"] == "synchronized", "{now}");
+    let later_ns = ns(&ahead["corrected_ns"]) - ns(&now["corrected_ns"]);
+    assert!((59_900_000_000..70_000_000_000).contains(&later_ns), "{ahead}");
+    assert!(ahead["max_error_seconds"].as_f64() > now["max_error_seconds"].as_f64(), "{now} {ahead}");
+    let target_ns = ns(&time("/v1/time")["corrected_ns"]) + 300_000_000;
+    let wanted = json!({ "target_ns": target_ns.to_string() });
+    let (code, waited) = post(address, "/v1/wait", &wanted);
+    assert_eq!(code, 200, "{waited}");
+    assert!(ns(&waited["time"]["corrected_ns"]) >= target_ns, "{waited}");
+    let (code, past) = post(address, "/v1/wait", &json!({ "target_seconds": 1.0 }));
+    assert!(code == 422 && past["error"].as_str().unwrap().contains("ago"), "{past}");
+    assert_eq!(get(address, "/v1/bounds?duration_seconds=-1").0, 422);
+    assert_eq!(time("/openapi.json")["openapi"], "3.1.0");
 }
 
 fn check_with_promtool(metrics: &str) {

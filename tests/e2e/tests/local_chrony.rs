@@ -34,14 +34,37 @@ fn chronyds_estimate_and_bound_are_taken_over() {
     assert!(daemon.ready_line.contains(&format!("chrony 127.0.0.1:{command_port}")), "{}", daemon.ready_line);
     let offset = offset_of_first_source(&daemon);
     assert!((offset - LIE_NS as f64 * 1e-9).abs() < 0.005, "{offset}");
-    daemon.wait_for_line("-> warming_up");
-    let before = liar.true_time(realtime());
-    let reading = daemon.client().now().unwrap();
-    let after = liar.true_time(realtime());
-    assert!(!reading.bound.is_unbounded(), "{reading:?}");
+    let client = daemon.client();
+    let (before, reading, after) = eventually("a bound", || {
+        let before = liar.true_time(realtime());
+        let reading = client.now().unwrap();
+        let after = liar.true_time(realtime());
+        (!reading.bound.is_unbounded()).then_some((before, reading, after))
+    });
     assert!(reading.bound.earliest() <= after && before <= reading.bound.latest(), "{reading:?} {before:?}");
     let server = daemon.status()["servers"][0].clone();
     assert_eq!((&server["stratum"], &server["authenticated"]), (&2.into(), &false.into()), "{server}");
+}
+
+#[test]
+fn chronyd_is_asked_through_its_socket_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let liar = liar();
+    let (host, port) = liar.address().rsplit_once(':').map(|(h, p)| (h.to_owned(), p.to_owned())).unwrap();
+    let socket = dir.path().join("command/chronyd.sock");
+    let config = format!(
+        "port 0\nserver {host} port {port} iburst minpoll 0 maxpoll 0\ncmdport 0\nbindcmdaddress {}\n",
+        socket.display()
+    );
+    let Some(_chronyd) = Chronyd::start(dir.path(), 0, &config) else { return };
+    let daemon = ClockDaemon::start(dir.path(), &[], &format!("chrony = '{}'", socket.display()));
+    let offset = offset_of_first_source(&daemon);
+    assert!((offset - LIE_NS as f64 * 1e-9).abs() < 0.005, "{offset}");
+    // Nothing of ours is left beside it.
+    drop(daemon);
+    let names = std::fs::read_dir(socket.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name());
+    let ours: Vec<_> = names.filter(|n| n.to_string_lossy().starts_with("chronotick")).collect();
+    assert!(ours.len() <= 1, "at most the one that was open when the daemon was killed: {ours:?}");
 }
 
 /// What `chronyd -Q` measures against a server on loopback, in seconds.

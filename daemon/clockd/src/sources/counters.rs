@@ -43,6 +43,28 @@ pub(crate) struct SourceCounters {
 }
 
 impl SourceCounters {
+    /// All of them, by their names.
+    pub(crate) fn each(&self) -> [(&'static str, u64); 16] {
+        [
+            ("sent", self.sent),
+            ("received", self.received),
+            ("accepted", self.accepted),
+            ("kernel_timestamps", self.kernel_timestamps),
+            ("refused", self.refused),
+            ("absurd", self.absurd),
+            ("bogus_short", self.bogus_short),
+            ("bogus_mode", self.bogus_mode),
+            ("bogus_origin", self.bogus_origin),
+            ("bogus_extension", self.bogus_extension),
+            ("bogus_unique_id", self.bogus_unique_id),
+            ("bogus_unauthenticated", self.bogus_unauthenticated),
+            ("bogus_authenticator", self.bogus_authenticator),
+            ("nts_naks", self.nts_naks),
+            ("key_exchanges", self.key_exchanges),
+            ("key_exchanges_failed", self.key_exchanges_failed),
+        ]
+    }
+
     /// Counts an ignored packet.
     pub(crate) fn count(&mut self, bogus: Bogus) {
         *match bogus {
@@ -55,5 +77,23 @@ impl SourceCounters {
             Bogus::Authenticator => &mut self.bogus_authenticator,
             Bogus::NtsNak => &mut self.nts_naks,
         } += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_listed_by_the_names_of_the_status_file() {
+        let json = serde_json::to_value(SourceCounters { absurd: 5, ..SourceCounters::default() }).unwrap();
+        let listed: Vec<(String, u64)> = SourceCounters { absurd: 5, ..SourceCounters::default() }
+            .each()
+            .map(|(name, count)| (name.to_owned(), count))
+            .to_vec();
+        assert_eq!(listed.len(), json.as_object().unwrap().len());
+        for (name, count) in listed {
+            assert_eq!(json[&name], count, "{name}");
+        }
     }
 }

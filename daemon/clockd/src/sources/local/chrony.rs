@@ -41,11 +41,18 @@ impl ChronyAddress {
         }
         let with_port = text.parse().map(Self::Udp);
         let without = || text.parse::<IpAddr>().map(|ip| Self::Udp(SocketAddr::new(ip, COMMAND_PORT)));
-        with_port.or_else(|_| without()).map_err(|_| {
+        let address = with_port.or_else(|_| without()).map_err(|_| {
             format!(
                 "`chrony` is {text:?}: write true, an IP address, IP:PORT, or the path of chronyd's socket"
             )
-        })
+        })?;
+        match address {
+            Self::Udp(a) if !a.ip().is_loopback() => Err(format!(
+                "`chrony` is {text:?}, another machine: its chronyd knows its own clock, not ours; give a loopback \
+                 address, or name it under `servers`"
+            )),
+            local => Ok(local),
+        }
     }
 }
 

@@ -59,7 +59,7 @@ impl Source for KernelSource {
 
     fn measure(&mut self, ask: &mut Ask<'_>) -> Result<Measurement, Failure> {
         ask.counters.sent += 1;
-        let clock = timex::read().map_err(|e| Failure::Other(format!("adjtimex: {e}")))?;
+        let clock = timex::read()?;
         reading(&clock, realtime_boottime_pair())?.measurement(ask, false)
     }
 }

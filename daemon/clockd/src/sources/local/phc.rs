@@ -90,17 +90,15 @@ impl Source for Phc {
         let path = self.settings.path.display();
         let tai_offset_s = match self.settings.tai_offset_s {
             Some(seconds) => seconds,
-            None => {
-                match timex::read().map_err(|e| Failure::Other(format!("adjtimex: {e}")))?.tai_minus_utc_s {
-                    0 => {
-                        return Err(Failure::Other(format!(
-                            "nobody told the kernel how far TAI is ahead of UTC, so {path} cannot be read: set \
+            None => match timex::read()?.tai_minus_utc_s {
+                0 => {
+                    return Err(Failure::Other(format!(
+                        "nobody told the kernel how far TAI is ahead of UTC, so {path} cannot be read: set \
                          `phc_tai_offset_s` (0 if the device holds UTC, 37 if it holds TAI)"
-                        )));
-                    }
-                    seconds => seconds,
+                    )));
                 }
-            }
+                seconds => seconds,
+            },
         };
         let device = match self.device.take() {
             Some(device) => device,

@@ -1,5 +1,6 @@
 //! What the kernel says of its clock, read with adjtimex. Nothing is ever set.
 
+use crate::sources::Failure;
 use chronotick_core::Span;
 use chronotick_discipline::Leap;
 use std::io;
@@ -37,8 +38,21 @@ impl KernelClock {
     }
 }
 
-/// Reads it.
-pub(crate) fn read() -> io::Result<KernelClock> {
+/// Reads it; the error is for the user.
+pub(crate) fn read() -> Result<KernelClock, Failure> {
+    adjtimex().map_err(|e| {
+        let hint = match e.kind() {
+            // Reading needs no privilege, but sandboxes forbid the whole call.
+            io::ErrorKind::PermissionDenied => {
+                "; a sandbox forbids it (systemd: ProtectClock=no and SystemCallFilter=adjtimex allow it)"
+            }
+            _ => "",
+        };
+        Failure::Other(format!("cannot ask the kernel about its clock (adjtimex): {e}{hint}"))
+    })
+}
+
+fn adjtimex() -> io::Result<KernelClock> {
     // SAFETY: timex is made of integers only, for which all zeros is a value.
     let mut t: libc::timex = unsafe { MaybeUninit::zeroed().assume_init() };
     // `modes` is zero: nothing is set, and no privilege is needed.
