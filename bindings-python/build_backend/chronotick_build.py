@@ -86,17 +86,17 @@ def complete(top):
     add_members(top / "Cargo.toml")
     shutil.copy2(TOP / "Cargo.lock", top / "Cargo.lock")
     # Drops from the lock file what only the rest of the repository needs.
-    metadata = cargo_json(top, "metadata", "--format-version", "1")
+    cargo_json(top, "metadata", "--format-version", "1")
     vendor = top / "vendor"
     source = subprocess.run(["cargo", "vendor", "--versioned-dirs", vendor], cwd=top, check=True, capture_output=True)
     (top / ".cargo").mkdir(exist_ok=True)
     config = source.stdout.decode().replace(str(vendor), "vendor")
     (top / ".cargo" / "config.toml").write_text(config)
     needed = needed_here(top)
-    for package in metadata["packages"]:
-        key = (package["name"], package["version"])
-        if package["source"] and key not in needed:
-            empty(vendor / "-".join(key))
+    for crate in vendor.iterdir():
+        # Of another system, or of a feature that the wheel does not have.
+        if crate.name not in needed:
+            empty(crate)
     (top / "SOURCES.md").write_text(
         "# What this needs to build\n\nRust (rustc and cargo, the version in `rust-toolchain.toml` or newer), a C compiler and "
         "maturin; no network, since every crate is in `vendor/`. Crates of other operating systems are there with their "
@@ -120,12 +120,12 @@ def add_members(manifest):
 
 
 def needed_here(top):
-    """The crates of the builds for our systems, as (name, version)."""
+    """The crates of the builds for our systems, as their directories are called."""
     needed = set()
     for target in TARGETS:
         metadata = cargo_json(top, "metadata", "--format-version", "1", "--filter-platform", target)
         used = {node["id"] for node in metadata["resolve"]["nodes"]}
-        needed |= {(p["name"], p["version"]) for p in metadata["packages"] if p["id"] in used}
+        needed |= {f"{p['name']}-{p['version']}" for p in metadata["packages"] if p["id"] in used}
     return needed
 
 
@@ -154,6 +154,12 @@ def anonymous(entry):
     return entry
 
 
+def tag():
+    """The manylinux tag of the oldest C library that the daemon runs with; `linux` where it uses another one."""
+    versions = re.findall(rb"GLIBC_2\.(\d+)", (PLACE / PROGRAM).read_bytes())
+    return f"manylinux_2_{max(map(int, versions))}" if versions else "linux"
+
+
 def main():
     """`chronotick_build.py wheel|sdist DIRECTORY`: the same without pip, which would want a network for its isolation."""
     builders = {"wheel": build_wheel, "sdist": build_sdist}
@@ -162,6 +168,10 @@ def main():
     directory = Path(sys.argv[2]).resolve()
     directory.mkdir(parents=True, exist_ok=True)
     os.chdir(HERE)
+    if sys.argv[1] == "wheel":
+        place_daemon()
+        # maturin looks at the module alone: the tag must be true of the daemon too.
+        os.environ["MATURIN_PEP517_ARGS"] = f"--compatibility {tag()} {os.environ.get('MATURIN_PEP517_ARGS', '')}"
     print(directory / builders[sys.argv[1]](str(directory)))
 
 

@@ -251,6 +251,14 @@ def test_a_closed_client_says_so(page_file):
         assert isinstance(raised.value, RuntimeError) and raised.value.code == "closed"
 
 
+def test_a_method_taken_before_the_first_use_attaches_once(page_file):
+    clock = ChronoTickClient(page_file.path)
+    now = clock.now
+    now()
+    page = clock._page
+    assert now().status == "synchronized" and clock._page is page
+
+
 def test_threads_share_a_client(page_file):
     clock, problems = ChronoTickClient(page_file.path), []
     start = threading.Barrier(4)

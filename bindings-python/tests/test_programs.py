@@ -1,7 +1,10 @@
 """The programs of the package: chronotick-daemon with the old options, chronotick-client, chronotick-config."""
 
+import copy
 import json
 import os
+import pty
+import random
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -57,16 +60,43 @@ def test_odd_configurations():
     assert "max_poll_s = 1024" in legacy_config.translate(
         {"clock_measurement": {"timing": {"normal_operation": {"measurement_interval": 1e9}}}}
     ).toml
+    endless = {}
+    endless["fusion"] = endless
     servers = {"clock_measurement": {"ntp": {"servers": "a.example"}}}
     interval = {"clock_measurement": {"timing": {"warm_up": {"measurement_interval": -1}}}}
     for content, message in (
         ([1], "holds list"),
+        (endless, "nested too deeply"),
         (servers, "give a list of server names"),
         (interval, "above 0"),
         ({"logging": {"level": "loud"}}, "give one of debug"),
     ):
         with pytest.raises(InvalidArgumentError, match=message):
             legacy_config.translate(content)
+
+
+def test_whatever_a_configuration_holds_is_translated_or_refused():
+    chance = random.Random(6)
+    known = [key.split(".") for key in [*legacy_config._HONOURED, *legacy_config._NO_EFFECT]]
+    values = [None, True, -1, 0, 1.5, 1e300, float("nan"), "x", [], ["a"], [1, None], {}, {"k": {}}, {1: 2}]
+    refused = 0
+    for _ in range(3_000):
+        content = {}
+        for _ in range(chance.randrange(4)):
+            path = chance.choice([*known, ["odd"], ["fusion", "odd"]])
+            node = content
+            for part in path[: chance.randrange(1, len(path) + 1)]:
+                if not isinstance(node.get(part), dict):
+                    node[part] = {}
+                last, node = node, node[part]
+            last[part] = copy.deepcopy(chance.choice(values))
+        try:
+            toml, _ = legacy_config.translate(content)
+        except InvalidArgumentError:
+            refused += 1
+        else:
+            assert all(line.startswith("#") or " = " in line for line in toml.splitlines())
+    assert 0 < refused < 3_000
 
 
 def test_a_file_needs_the_package(tmp_path, monkeypatch):
@@ -171,6 +201,12 @@ def test_what_the_daemon_refuses(here, arguments, code, message):
     assert message in run([*script("chronotick-daemon"), *arguments], here, code).stderr
 
 
+def test_a_log_that_cannot_be_written(here, tmp_path):
+    (tmp_path / "file").write_text("")
+    env = {**here, "XDG_STATE_HOME": str(tmp_path / "file")}
+    assert "Not a directory" in run([*script("chronotick-daemon"), "start"], env, 1).stderr
+
+
 def test_help_and_version(here):
     daemon = script("chronotick-daemon")
     said = run([*daemon, "--help"], here).stdout
@@ -234,13 +270,36 @@ def test_the_client_program(daemon, tmp_path):
     assert len(root.find("{*}polyline").get("points").split()) == 20
 
 
+def test_the_monitor_in_a_terminal(daemon):
+    ours, theirs = pty.openpty()
+    command = [*script("chronotick-client"), "monitor", "--interval", "0.01", "--count", "3"]
+    done = subprocess.run(command, env=environment(daemon.page), stdout=theirs, timeout=60)
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 65536):
+            shown += part
+    except OSError:
+        # How Linux says that a terminal has no other end any more.
+        pass
+    os.close(ours)
+    text = shown.decode(errors="replace")
+    assert done.returncode == 0
+    assert text.count("\x1b[H\x1b[2J") == 3 and "*" in text and "synchronized" in text and "Ctrl-C ends" in text
+
+
 def test_what_the_client_program_refuses(tmp_path):
     client = script("chronotick-client")
     env = {**os.environ, "CHRONOTICK_SHM": str(tmp_path / "absent")}
     for command in ("read", "monitor", "status", "benchmark", "json"):
         assert "ChronoTick daemon not running." in run([*client, command], env, 1).stderr
     assert "usage" in run(client, env, 2).stderr
-    for arguments in (["monitor", "--interval", "0"], ["monitor", "--interval", "nan"], ["benchmark", "--iterations", "0"]):
+    for arguments in (
+        ["monitor", "--interval", "0"],
+        ["monitor", "--interval", "nan"],
+        ["monitor", "--plot", "picture.png"],
+        ["benchmark", "--iterations", "0"],
+    ):
         assert "give" in run([*client, *arguments], env, 2).stderr
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import operator
 import os
@@ -71,7 +70,7 @@ class ChronoTickClient:
 
     def __getattr__(self, name: str) -> Any:
         if name in _NATIVE:
-            return lambda: getattr(self._attach(), name)()
+            return lambda: getattr(self._page or self._attach(), name)()
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def now_within(self, max_error_ns: int) -> Reading:
@@ -114,6 +113,9 @@ class ChronoTickClient:
         The event loop's own timer sleeps until 1 to 2 ms before the target. The rest blocks the event loop, so that the
         wait ends as sharply as a blocking one; other threads run meanwhile.
         """
+        # Whoever awaits has imported it; for all others it would be most of the time that our import takes.
+        import asyncio
+
         if tolerance_ns < 0:
             raise InvalidArgumentError(f"tolerance_ns is {tolerance_ns}: give 0 or more")
         page, first, target_ns = self._page or self._attach(), True, operator.index(target_ns)

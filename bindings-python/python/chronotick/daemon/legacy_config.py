@@ -26,6 +26,8 @@ _SCHEDULE_KEYS = "prediction_interval prediction_horizon prediction_lead_time ma
 _POLL_S = (1, 1024)
 _BURST_MS = (50, 2000)
 _DEFAULT_MIN_POLL_S = 4
+# The old keys are four deep.
+_DEEPEST = 16
 
 # The old keys without an effect, each with the reason. A star stands for whatever is below.
 _NO_EFFECT: dict[str, str] = {
@@ -126,6 +128,9 @@ def translate(content: object, name: str = "the configuration") -> Translation:
 
 
 def _leaves(node: object, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if prefix.count(".") > _DEEPEST:
+        # An anchor of YAML may even lead back to what it is in.
+        raise InvalidArgumentError(f"the configuration is nested too deeply at {prefix[:60]}...")
     if isinstance(node, dict) and (node or not prefix):
         for key, value in node.items():
             yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))

@@ -54,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ChronoTickError, InvalidArgumentError) as e:
         print(f"chronotick-daemon: {e}", file=sys.stderr)
         return 1
+    except OSError as e:
+        # A program or a log file that cannot be used; the message names it.
+        print(f"chronotick-daemon: {e.filename or 'the operating system'}: {e.strerror}", file=sys.stderr)
+        return 1
 
 
 def _main(given: list[str]) -> int:

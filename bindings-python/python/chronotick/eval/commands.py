@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     monitor = command("monitor", "offset and bound over time, until Ctrl-C", _monitor)
     monitor.add_argument("--interval", type=_positive, default=0.1, metavar="S", help="seconds between readings [0.1]")
     monitor.add_argument("--count", type=_count, metavar="N", help="end after so many readings")
-    monitor.add_argument("--plot", type=Path, metavar="FILE", help="write the picture as SVG when it ends")
+    monitor.add_argument("--plot", type=_svg, metavar="FILE.svg", help="write the picture as SVG when it ends")
     command("status", "how the daemon is doing", _status)
     bench = command("benchmark", "how long a reading takes here", _benchmark)
     bench.add_argument("--iterations", type=_count, default=10_000, metavar="N", help="readings [10000]")
@@ -79,6 +79,13 @@ def _positive(text: str) -> float:
     if not (value > 0 and math.isfinite(value)):
         raise argparse.ArgumentTypeError(f"{text}: give a number of seconds above 0")
     return value
+
+
+def _svg(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() != ".svg":
+        raise argparse.ArgumentTypeError(f"{text}: the picture is SVG; give a name that ends in .svg")
+    return path
 
 
 def _count(text: str) -> int:

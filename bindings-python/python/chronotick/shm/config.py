@@ -30,11 +30,13 @@ _SEQUENCE = struct.Struct("I")
 _SEQUENCE_AT = 68
 _MAGIC = slice(84, 87)
 _VERSION_2 = b"CT\x02"
-# For a writer at 1000 Hz one retry is rare. So many are made, whatever the caller allows, before it is an error.
-_LEAST_RETRIES = 1000
+# For a writer at 1000 Hz one retry is rare. So many are made, whatever the caller allows, before it is an error; where they
+# wait, that is a second.
+_LEAST_RETRIES = 200
 # An old record that may be half written counts once it has not changed for so many looks, this far apart.
-_STILL_LOOKS = 3
-_STILL_S = 0.001
+_STILL_LOOKS = 20
+_STILL_S = 0.005
+_ODD_S = 0.001
 _DEFAULT_VALIDITY_S = 60.0
 
 
@@ -131,9 +133,10 @@ def read_data_with_retry(buffer: Buffer, max_retries: int = 3) -> ChronoTickData
     """The record, whole: not one that was half written while it was read.
 
     A page of version 2 has an odd sequence number while it is written. An older one tells nothing of the kind: its writer
-    clears the record and stores field after field, so two copies in a row must be equal, and one with fields missing must
-    stay so for some milliseconds. More retries than `max_retries` are made where that is few; when none helps, it is a
-    ChronoTickError, which is a RuntimeError.
+    clears the record and stores field after field. So two copies in a row must be equal, and a record that is neither all
+    that a daemon with data writes, nor that of one without data, must stay as it is for 100 ms.
+    More retries than `max_retries` are made where that is few; when none helps, it is a ChronoTickError, which is a
+    RuntimeError. Only average_latency_ms, the last field, may still be 0 where the writer was about to store it.
     """
     last, still = _copy(buffer), 0
     for _ in range(max(max_retries, _LEAST_RETRIES)):
@@ -143,9 +146,11 @@ def read_data_with_retry(buffer: Buffer, max_retries: int = 3) -> ChronoTickData
         elif copy[_MAGIC] == _VERSION_2:
             if _SEQUENCE.unpack_from(copy, _SEQUENCE_AT)[0] % 2 == 0:
                 return _decode(copy)
-        elif still == _STILL_LOOKS or not _fields_missing(copy):
-            return _decode(copy)
+            # Its writer waits for a processor.
+            time.sleep(_ODD_S)
         else:
+            if still >= _STILL_LOOKS or _is_whole(copy):
+                return _decode(copy)
             still += 1
             time.sleep(_STILL_S)
     raise ChronoTickError(
@@ -208,8 +213,11 @@ def _decode(page: bytes) -> ChronoTickData:
     return ChronoTickData._make((*fields[:11], source, *fields[12:18]))
 
 
-def _fields_missing(page: bytes) -> bool:
-    """True when fields are zero that are not in a page of a running daemon."""
+def _is_whole(page: bytes) -> bool:
+    """True when a record of the old format is certainly whole but for its last field."""
     data = _LAYOUT.unpack(page)
-    times, sequence, flags, uptime = (data[0], data[1], data[6], data[7]), data[9], data[10], data[14]
-    return not (all(times) and sequence and flags & StatusFlags.VALID and uptime)
+    has_times = all((data[0], data[1], data[6], data[7]))
+    sequence, is_valid, uptime, corrections = data[9], data[10] & StatusFlags.VALID, data[14], data[15]
+    with_data = sequence and is_valid and uptime and corrections
+    without_data = not any((*data[2:6], *data[8:18]))
+    return bool(has_times and (with_data or without_data))
