@@ -42,7 +42,10 @@ impl Script {
         let built = build_directory();
         let listen = format!("127.0.0.1:{}", free_port());
         let page = directory.join("page");
-        let mut child = Command::new(repository().join("scripts/run.sh"))
+        // Whoever runs the tests in the background may have SIGINT ignored, and no shell can trap it then.
+        let mut child = Command::new("env")
+            .arg("--default-signal=INT,QUIT")
+            .arg(repository().join("scripts/run.sh"))
             .env("MINOOTS_LISTEN", &listen)
             .env("MINOOTS_DATA", directory.join("data"))
             .env("CHRONOTICK_SHM", &page)

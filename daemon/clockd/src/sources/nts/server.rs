@@ -160,6 +160,10 @@ impl Source for NtsServer {
             cookies.extend(fresh.into_iter().take(room));
             evaluate(exchange, bytes, source, poll)
         });
+        if matches!(result, Err(Failure::NoRoute(_))) {
+            // It was not sent, so it may still be.
+            association.cookies.push_front(cookie);
+        }
         if is_authentic {
             self.rest = FIRST_REST;
             association.is_disowned = false;
