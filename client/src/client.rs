@@ -14,6 +14,8 @@ const REATTACH_EVERY: Span = Span::from_ms(100);
 
 /// How many turns a reader waits for another thread that maps a page anew: far more than the system call takes.
 const REMAP_PATIENCE: u32 = 10_000;
+/// ... and then so many turns of the scheduler, for the one thing that must be had: the last good snapshot.
+const REMAP_TURNS: u32 = 1000;
 
 /// Reads the clock page. Share one among all threads.
 #[derive(Debug)]
@@ -199,13 +201,18 @@ impl Client {
         None
     }
 
-    /// The last good snapshot, if the lock on it can be had without waiting for long.
+    /// The last good snapshot, if the lock on it can be had without waiting for long. Whoever holds it maps the page anew,
+    /// and may have been interrupted in that: then the processor is left to it for some turns.
     fn last_good(&self) -> Option<[u64; WORDS]> {
-        (0..REMAP_PATIENCE).find_map(|_| match self.kept.try_lock() {
+        (0..REMAP_PATIENCE + REMAP_TURNS).find_map(|turn| match self.kept.try_lock() {
             Ok(kept) => Some(kept.last_good),
             Err(TryLockError::Poisoned(kept)) => Some(kept.into_inner().last_good),
             Err(TryLockError::WouldBlock) => {
-                std::hint::spin_loop();
+                if turn < REMAP_PATIENCE {
+                    std::hint::spin_loop();
+                } else {
+                    std::thread::yield_now();
+                }
                 None
             }
         })?

@@ -174,6 +174,8 @@ fn cover(slot: &Slot, address: usize) -> bool {
     let mapped = unsafe {
         libc::mmap(std::ptr::with_exposed_provenance_mut(start), length, libc::PROT_READ, flags, -1, 0)
     };
+    // Once more: another thread may have mapped the object anew since the first, and these zeroes are over it now.
+    slot.lost.store(true, Ordering::Release);
     // SAFETY: as above.
     unsafe { *errno = errno_before };
     mapped != libc::MAP_FAILED

@@ -6,6 +6,7 @@ use crate::http::{Answer, Reply, Request};
 use chronotick::os_clock::boottime;
 use chronotick::{Client, Reading, Status};
 use chronotick_core::{Span, Timestamp};
+use chronotick_discipline::PHI;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -110,7 +111,25 @@ fn bounds(query: &str, client: &Client) -> Reply {
             }
         }
     }
-    with_reading(client.at(Span::from_secs_f64(ahead_s)), |r| shown(200, &Time::new(&r)).into())
+    with_reading(client.now(), |r| match client.snapshot() {
+        Ok(record) => {
+            let growth = PHI + 3.0 * record.drift_uncertainty;
+            shown(200, &Time::new(&ahead(&r, Span::from_secs_f64(ahead_s), growth))).into()
+        }
+        Err(e) => problem(503, e.to_string()).into(),
+    })
+}
+
+/// The reading of a moment ahead, as it is known now: also beyond the validity of this page, since a daemon that runs
+/// goes on publishing.
+fn ahead(now: &Reading, span: Span, growth: f64) -> Reading {
+    let drift = Span::from_secs_f64(span.as_secs_f64() * now.drift_rate);
+    Reading {
+        corrected: now.corrected + span + drift,
+        system: now.system + span,
+        bound: now.bound.project(span + drift, (growth * 1e9).ceil() as u32),
+        ..*now
+    }
 }
 
 /// The moment and the tolerance that are asked for; the error is for the user.
@@ -180,6 +199,20 @@ mod tests {
         check(r#"{"target_seconds": 1e300}"#, Err("since 1970"));
         check(r#"{"target_seconds": 1, "tolerance_ms": -1}"#, Err("tolerance_ms"));
         check(r#"{"target": 1}"#, Err("unknown field"));
+    }
+
+    #[test]
+    fn a_moment_ahead_is_known_less_well() {
+        let at = Timestamp::from_secs(1_790_000_000);
+        let record = chronotick_core::page::Record { sequence: 2, ..Default::default() };
+        let bound = chronotick_core::TimeBound::around(at, Span::from_us(50));
+        let now =
+            Reading { corrected: at, system: at, bound, drift_rate: 10e-6, ..record.read_at(Span::ZERO) };
+        let later = ahead(&now, Span::from_secs(60), 20e-6);
+        assert_eq!(later.corrected - at, Span::from_secs(60) + Span::from_us(600));
+        assert!(later.bound.contains(later.corrected));
+        let error = later.max_error();
+        assert!(error >= Span::from_us(1_250) && error < Span::from_us(1_252), "{error}");
     }
 
     #[test]
