@@ -141,7 +141,7 @@ fn any_falseticker(random: &mut Random) -> Server {
 
 #[test]
 fn one_honest_server_on_any_path_never_breaks_the_bound() {
-    for seed in 0..400 {
+    for seed in 0..2_000 {
         let mut random = Random::new(seed);
         let clock = any_clock(&mut random);
         let servers = vec![any_honest(&mut random)];
@@ -153,7 +153,7 @@ fn one_honest_server_on_any_path_never_breaks_the_bound() {
 
 #[test]
 fn a_falseticker_among_three_never_breaks_the_bound() {
-    for seed in 10_000..10_400 {
+    for seed in 10_000..12_000 {
         let mut random = Random::new(seed);
         let clock = any_clock(&mut random);
         let mut servers = vec![any_honest(&mut random), any_honest(&mut random)];
@@ -169,7 +169,7 @@ fn a_falseticker_among_three_never_breaks_the_bound() {
 
 #[test]
 fn two_falsetickers_among_five_never_break_the_bound() {
-    for seed in 20_000..20_200 {
+    for seed in 20_000..21_000 {
         let mut random = Random::new(seed);
         let clock = any_clock(&mut random);
         let mut servers: Vec<Server> = (0..3).map(|_| any_honest(&mut random)).collect();
@@ -182,7 +182,7 @@ fn two_falsetickers_among_five_never_break_the_bound() {
 
 #[test]
 fn a_symmetric_path_converges_on_offset_and_rate() {
-    for seed in 30_000..30_100 {
+    for seed in 30_000..30_500 {
         let mut random = Random::new(seed);
         let clock = Oscillator { wander: 0.0, ..any_clock(&mut random) };
         let jitter_ns = random.between(5e3, 2e6);
