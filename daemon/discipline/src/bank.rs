@@ -107,6 +107,8 @@ pub struct RatePrior {
 pub struct Bank {
     members: Vec<Member>,
     moments: Moments,
+    /// The reference level of the last sample.
+    low_s: f64,
 }
 
 impl Bank {
@@ -139,7 +141,7 @@ impl Bank {
                 }
             }
         }
-        let mut bank = Self { members, moments: Moments::default() };
+        let mut bank = Self { members, moments: Moments::default(), low_s: delay_s };
         bank.mix(&Level::default());
         bank
     }
@@ -148,8 +150,11 @@ impl Bank {
     pub fn update(&mut self, dt_s: f64, sample: &Sample, level: &Level) -> Expectation {
         let mut best = f64::NEG_INFINITY;
         let mut expectations = Vec::with_capacity(self.members.len());
+        let up_s = level.low_s - self.low_s;
+        self.low_s = level.low_s;
         for member in &mut self.members {
             member.filter.advance(dt_s);
+            member.filter.raise_level(up_s);
             member.reconsider_slope(sample, level);
             expectations.push((member.score(level), member.filter.expect(sample)));
             member.log_weight = member.log_weight * MEMORY + member.filter.update(sample);

@@ -130,6 +130,17 @@ impl Kalman {
         }
     }
 
+    /// Excesses are counted from a level that is higher by `up_s` from now on, and so is the offset.
+    pub fn raise_level(&mut self, up_s: f64) {
+        self.state[0] += self.state[2] * up_s;
+        let p = &mut self.covariance;
+        p[0][0] += up_s * (2.0 * p[0][2] + up_s * p[2][2]);
+        p[0][1] += up_s * p[1][2];
+        p[0][2] += up_s * p[2][2];
+        p[1][0] = p[0][1];
+        p[2][0] = p[0][2];
+    }
+
     /// Forgets what was learned of the slope; what is known of samples with the excess `pivot_s` stays.
     pub fn forget_slope(&mut self, pivot_s: f64) {
         let direction = [-pivot_s, 0.0, 1.0];
@@ -257,6 +268,30 @@ mod tests {
             k.update(&sample(0.5 * queue_s, queue_s));
         }
         assert!((k.state[2] - 0.5).abs() < 0.02 && k.state[0].abs() < 3e-5, "{k:?}");
+    }
+
+    #[test]
+    fn the_level_that_excesses_are_counted_from_may_move() {
+        let run = |level_at: fn(i32) -> f64| {
+            let mut k = Kalman::new(hypothesis(Noise::Student(30.0), true), 0.0, 1e-4, 0.0, 1e-8);
+            let mut level_s = level_at(0);
+            for i in 1..100 {
+                k.advance(64.0);
+                k.raise_level(level_at(i) - level_s);
+                level_s = level_at(i);
+                let queue_s = f64::from(i % 10) * 2e-4;
+                k.update(&Sample { offset_s: 0.5 * queue_s, excess_s: queue_s - level_s, queue_s });
+            }
+            k.raise_level(-level_s);
+            k
+        };
+        let (still, moved) = (run(|_| 0.0), run(|i| f64::from(i % 7) * 3e-4));
+        for i in 0..3 {
+            // The slope's random walk turns about the level, so the two are not the same to the last digit.
+            let apart = (still.state[i] - moved.state[i]).abs();
+            assert!(apart < still.covariance[i][i].sqrt() * 1e-2, "{still:?} {moved:?}");
+            assert!((still.covariance[i][i] / moved.covariance[i][i] - 1.0).abs() < 0.1);
+        }
     }
 
     #[test]
