@@ -24,7 +24,8 @@ const PURE: &[(&str, &[&str])] = &[
 /// The arrows between our crates, each downwards: a crate and what it may point to.
 const ARROWS: &[(&str, &[&str])] = &[
     ("chronotick-core", &[]),
-    ("chronotick", &["chronotick-core"]),
+    ("minoots-proto", &[]),
+    ("chronotick", &["minoots-proto", "chronotick-core"]),
     ("chronotick-ffi", &["chronotick", "chronotick-core"]),
     ("chronotick-python", &["chronotick", "chronotick-core"]),
     ("chronotick-node", &["chronotick", "chronotick-core"]),
@@ -42,7 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "chronotick-core",
         ],
     ),
-    ("minoots", &["minoots-kernel", "chronotick", "chronotick-core"]),
+    ("minoots", &["minoots-kernel", "minoots-proto", "chronotick", "chronotick-core"]),
     ("sim-clock", &["chronotick-evaluation", "chronotick-discipline", "chronotick-core"]),
     ("sim", &["minoots", "minoots-kernel", "chronotick-core"]),
 ];
@@ -57,6 +58,7 @@ const LICENCES: &[&str] = &[
     "CDLA-Permissive-2.0",
     "ISC",
     "MIT",
+    "MIT-0",
     "MPL-2.0",
     "Unicode-3.0",
     "Zlib",

@@ -82,6 +82,18 @@ pub struct TimerDefinition {
     /// The schedule starts only when other timers have fired or ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_after: Option<StartAfter>,
+    /// Who asked for it: the principal as the edge knew it. Not a part of what is compared for a repeated create.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    /// The schema that its metadata was checked against, as `name@version`; the edge has checked it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_schema: Option<String>,
+    /// Which agent receives its commands, as JSON text that the edge has checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_binding_json: Option<String>,
+    /// What an older interface was given and has no field here, as JSON text, so that it can answer in its own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin_json: Option<String>,
 }
 
 impl TimerDefinition {
@@ -95,16 +107,26 @@ impl TimerDefinition {
         })
     }
 
+    /// Whether both ask for the same thing, whoever asks.
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        self.created_by == other.created_by && self == other
+            || Self { created_by: other.created_by.clone(), ..self.clone() } == *other
+    }
+
     /// The sum of its texts, in bytes.
     pub fn text_bytes(&self) -> usize {
         let labels = self.labels.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
         let actions =
             self.actions.iter().map(|a| a.id.len() + a.kind.len() + a.parameters_json.len()).sum::<usize>();
-        let optional = [&self.metadata_json, &self.idempotency_key]
-            .into_iter()
-            .flatten()
-            .map(String::len)
-            .sum::<usize>();
+        let optional = [
+            &self.metadata_json,
+            &self.idempotency_key,
+            &self.created_by,
+            &self.payload_schema,
+            &self.agent_binding_json,
+            &self.origin_json,
+        ];
+        let optional = optional.into_iter().flatten().map(String::len).sum::<usize>();
         self.tenant.as_str().len() + self.name.len() + labels + actions + optional
     }
 

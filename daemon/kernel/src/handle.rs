@@ -65,7 +65,7 @@ impl Kernel {
     ) -> Result<Outcome, CommandError> {
         // Before every other check: a repeated create is answered as the first was, though its moment may have passed.
         if let Some(earlier) = self.timer_of_key(&definition, cold)? {
-            return if *earlier.definition == *definition {
+            return if earlier.definition.asks_the_same(&definition) {
                 Ok(Outcome { timer: earlier, replayed: true })
             } else {
                 Err(CommandError::IdempotencyConflict { id: earlier.id })

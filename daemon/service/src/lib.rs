@@ -1,8 +1,10 @@
 //! The durable timer service: the kernel's shell and its adapters.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod actions;
 pub mod api;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;

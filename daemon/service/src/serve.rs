@@ -6,7 +6,7 @@ use crate::clock::PageClock;
 use crate::config::Config;
 use crate::engine::{Engine, EngineConfig, EngineHandle, StartError, Started, Threads};
 use crate::ids;
-use crate::store::{LogOptions, embedded};
+use crate::store::{ControlStore, DiskControl, LogOptions, MemoryControl, embedded};
 use crate::telemetry::Metrics;
 use axum::Router;
 use axum::serve::ListenerExt;
@@ -77,16 +77,22 @@ impl Service {
             ids: ids::system(),
             retention: config.retention,
         })?;
-        Self::assemble(config, listener, started).await
+        let control = DiskControl::open(&config.data_dir.join("control")).map_err(StartError::from)?;
+        Self::assemble(config, listener, started, Arc::new(control)).await
     }
 
     /// The same over an engine that was started elsewhere: on another store, another clock.
     pub async fn start_over(config: &Config, started: Started) -> Result<Self, ServeError> {
         let listener = bind(config.listen).await?;
-        Self::assemble(config, listener, started).await
+        Self::assemble(config, listener, started, Arc::new(MemoryControl::default())).await
     }
 
-    async fn assemble(config: &Config, listener: TcpListener, started: Started) -> Result<Self, ServeError> {
+    async fn assemble(
+        config: &Config,
+        listener: TcpListener,
+        started: Started,
+        control: Arc<dyn ControlStore>,
+    ) -> Result<Self, ServeError> {
         let addr =
             listener.local_addr().map_err(|reason| ServeError::Listen { listen: config.listen, reason })?;
         let webhook: Arc<dyn Connector> = Arc::new(Webhook::new().map_err(ServeError::Webhook)?);
@@ -110,7 +116,16 @@ impl Service {
             )
             .run(fires),
         );
-        let app = App { engine: engine.clone(), feed, connectors, metrics, shutdown: stop_serving.clone() };
+        let app = App {
+            engine: engine.clone(),
+            feed,
+            connectors,
+            control,
+            gate: Arc::default(),
+            audit: Arc::default(),
+            metrics,
+            shutdown: stop_serving.clone(),
+        };
         let server = tokio::spawn(serve_http(listener, api::router(app).await, stop_serving.clone()));
         Ok(Self { addr, clock, engine, engine_threads, orchestrator, server, stop_serving, stop_actions })
     }

@@ -1,12 +1,13 @@
 //! Many timers in one request: creates, and the same change for those that are named or found.
 
 use super::body::{self, Object};
-use super::error::{ApiError, INVALID_FIELD, INVALID_QUERY, SHUTTING_DOWN};
+use super::error::{ApiError, INVALID_FIELD, INVALID_QUERY};
 use super::etag::refuse_if_match;
+use super::operations::Session;
 use super::query::refuse_parameters;
 use super::rest::json_answer;
 use super::{App, PAGE_MAX, definition, values};
-use crate::engine::Answer;
+use crate::access::Caller;
 use crate::render::words::STATES;
 use crate::render::{self, TimerView};
 use crate::store::TimerQuery;
@@ -14,7 +15,7 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use minoots_kernel::{Change, Outcome, TenantId, TimerDefinition, TimerId};
+use minoots_kernel::{Change, Outcome, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -51,6 +52,7 @@ struct FilterBody {
 /// `POST /v1/timers/batch`.
 pub(super) async fn create(
     State(app): State<App>,
+    caller: Caller,
     query: RawQuery,
     headers: HeaderMap,
     body: Body,
@@ -68,62 +70,44 @@ pub(super) async fn create(
         .iter()
         .map(|timer| definition::from_json_of_batch(timer.get().as_bytes(), &app.connectors))
         .collect();
-    let answers = create_all(&app, definitions).await?;
+    let answers = app.session(caller).create_many(definitions).await?;
     Ok(results(answers.iter().map(|answer| ResultView::of(answer, true))))
-}
-
-/// Creates the timers whose definitions can be used, in one write to the disk; the answers in the order of the
-/// definitions.
-pub(super) async fn create_all(
-    app: &App,
-    definitions: Vec<Result<TimerDefinition, ApiError>>,
-) -> Result<Vec<Result<Outcome, ApiError>>, ApiError> {
-    let mut usable = Vec::with_capacity(definitions.len());
-    let refusals: Vec<_> =
-        definitions.into_iter().map(|d| d.map(|definition| usable.push(definition)).err()).collect();
-    let mut created = app.engine.create_many(usable).await?.into_iter();
-    // The engine gives one answer for each definition, in order.
-    let mut next = || match created.next() {
-        Some(answer) => answer.map_err(ApiError::from),
-        None => Err(ApiError::new(&SHUTTING_DOWN, "the service is shutting down: try again in a moment")),
-    };
-    let answers: Vec<_> = refusals.into_iter().map(|refusal| refusal.map_or_else(&mut next, Err)).collect();
-    let new = answers.iter().filter(|a| a.as_ref().is_ok_and(|created| !created.replayed)).count();
-    app.metrics.created(new as u64);
-    Ok(answers)
 }
 
 /// `POST /v1/timers/batch/cancel`.
 pub(super) async fn cancel(
     State(app): State<App>,
+    caller: Caller,
     query: RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let asked = read(&query, headers, body).await?;
-    change(&app, asked, |reason| Ok(Change::Cancel { reason })).await
+    change(&app.session(caller), asked, |reason| Ok(Change::Cancel { reason })).await
 }
 
 /// `POST /v1/timers/batch/pause`.
 pub(super) async fn pause(
     State(app): State<App>,
+    caller: Caller,
     query: RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let asked = read(&query, headers, body).await?;
-    change(&app, asked, |reason| Ok(Change::Pause { reason })).await
+    change(&app.session(caller), asked, |reason| Ok(Change::Pause { reason })).await
 }
 
 /// `POST /v1/timers/batch/resume`.
 pub(super) async fn resume(
     State(app): State<App>,
+    caller: Caller,
     query: RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let asked = read(&query, headers, body).await?;
-    change(&app, asked, |reason| match reason {
+    change(&app.session(caller), asked, |reason| match reason {
         None => Ok(Change::Resume),
         Some(_) => Err(ApiError::new(&INVALID_FIELD, "reason: a resume keeps no reason: leave it out")),
     })
@@ -138,7 +122,7 @@ async fn read(query: &RawQuery, headers: HeaderMap, body: Body) -> Result<Change
 }
 
 async fn change(
-    app: &App,
+    session: &Session,
     asked: ChangeBatchBody,
     make: impl FnOnce(Option<String>) -> Result<Change, ApiError>,
 ) -> Result<Response, ApiError> {
@@ -147,11 +131,11 @@ async fn change(
         (Some(ids), None) => {
             check_size("ids", ids.len())?;
             let ids = ids.iter().map(|id| values::timer_id(id)).collect();
-            let answers = change_named(app, ids, &change).await?;
+            let answers = session.change_named(ids, &change).await?;
             Ok(results(answers.iter().map(|answer| ResultView::of(answer, false))))
         }
         (None, Some(Object(filter))) => {
-            let changed = change_found(app, filter_query(filter)?, &change).await?;
+            let changed = session.change_found(filter_query(filter)?, &change).await?;
             Ok(json_answer(StatusCode::OK, serde_json::json!({ "changed": changed }).to_string()))
         }
         _ => Err(no_choice()),
@@ -164,31 +148,6 @@ pub(super) fn no_choice() -> ApiError {
         &INVALID_FIELD,
         "give exactly one of ids (a list) and filter (an object; {} finds every timer)",
     )
-}
-
-/// Changes the timers whose ids are well formed; the answers in the order of the ids.
-pub(super) async fn change_named(
-    app: &App,
-    ids: Vec<Result<TimerId, ApiError>>,
-    change: &Change,
-) -> Result<Vec<Result<Outcome, ApiError>>, ApiError> {
-    let known: Vec<_> = ids.iter().filter_map(|id| id.as_ref().ok().copied()).collect();
-    let mut answers = app.engine.change_many(&TenantId::default(), &known, change).await?.into_iter();
-    let mut next = || -> Answer { answers.next().unwrap_or(Err(crate::engine::EngineError::ShuttingDown)) };
-    let answers: Vec<_> = ids.into_iter().map(|id| id.and_then(|_| next().map_err(ApiError::from))).collect();
-    if let Change::Cancel { .. } = change {
-        app.metrics.cancelled(answers.iter().filter(|a| a.is_ok()).count() as u64);
-    }
-    Ok(answers)
-}
-
-/// Changes every timer that a query finds; how many they were.
-pub(super) async fn change_found(app: &App, query: TimerQuery, change: &Change) -> Result<u64, ApiError> {
-    let changed = app.engine.change_all(query, change).await?;
-    if let Change::Cancel { .. } = change {
-        app.metrics.cancelled(changed);
-    }
-    Ok(changed)
 }
 
 fn filter_query(filter: FilterBody) -> Result<TimerQuery, ApiError> {

@@ -2,14 +2,16 @@
 
 use super::error::{ApiError, FIRE_NOT_FOUND, INVALID_FIELD, no_such_fire};
 use super::etag::{expected_version, refuse_if_match};
+use super::operations::Session;
 use super::query::{parameters, refuse_parameters, unknown_parameter};
 use super::rest::timer_json;
 use super::{App, body, values};
+use crate::access::Caller;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use minoots_kernel::{Change, FiringId, NewDue, TenantId};
+use minoots_kernel::{Change, FiringId, NewDue};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -60,9 +62,9 @@ impl Asked {
         body::parse_or_empty(&self.bytes)
     }
 
-    async fn change(&self, app: &App, change: Change) -> Result<Response, ApiError> {
+    async fn change(&self, session: &Session, change: Change) -> Result<Response, ApiError> {
         let (id, expected) = (values::timer_id(&self.id)?, expected_version(&self.headers)?);
-        let outcome = app.engine.change(TenantId::default(), id, expected, change).await?;
+        let outcome = session.change(id, expected, change).await?;
         Ok(timer_json(StatusCode::OK, &outcome.timer))
     }
 }
@@ -70,6 +72,7 @@ impl Asked {
 /// `POST /v1/timers/{id}/cancel`.
 pub(super) async fn cancel(
     State(app): State<App>,
+    caller: Caller,
     Path(id): Path<String>,
     query: RawQuery,
     headers: HeaderMap,
@@ -77,14 +80,13 @@ pub(super) async fn cancel(
 ) -> Result<Response, ApiError> {
     let asked = Asked::read(id, &query, headers, body).await?;
     let ReasonBody { reason } = asked.body()?;
-    let answer = asked.change(&app, Change::Cancel { reason }).await?;
-    app.metrics.cancelled(1);
-    Ok(answer)
+    asked.change(&app.session(caller), Change::Cancel { reason }).await
 }
 
 /// `DELETE /v1/timers/{id}`: a cancel whose reason is in the address.
 pub(super) async fn delete(
     State(app): State<App>,
+    caller: Caller,
     Path(id): Path<String>,
     query: RawQuery,
     headers: HeaderMap,
@@ -97,14 +99,13 @@ pub(super) async fn delete(
         }
     }
     let asked = Asked { id, headers, bytes: Vec::new() };
-    let answer = asked.change(&app, Change::Cancel { reason }).await?;
-    app.metrics.cancelled(1);
-    Ok(answer)
+    asked.change(&app.session(caller), Change::Cancel { reason }).await
 }
 
 /// `POST /v1/timers/{id}/pause`.
 pub(super) async fn pause(
     State(app): State<App>,
+    caller: Caller,
     Path(id): Path<String>,
     query: RawQuery,
     headers: HeaderMap,
@@ -112,12 +113,13 @@ pub(super) async fn pause(
 ) -> Result<Response, ApiError> {
     let asked = Asked::read(id, &query, headers, body).await?;
     let ReasonBody { reason } = asked.body()?;
-    asked.change(&app, Change::Pause { reason }).await
+    asked.change(&app.session(caller), Change::Pause { reason }).await
 }
 
 /// `POST /v1/timers/{id}/resume`.
 pub(super) async fn resume(
     State(app): State<App>,
+    caller: Caller,
     Path(id): Path<String>,
     query: RawQuery,
     headers: HeaderMap,
@@ -125,12 +127,13 @@ pub(super) async fn resume(
 ) -> Result<Response, ApiError> {
     let asked = Asked::read(id, &query, headers, body).await?;
     let NoFields {} = asked.body()?;
-    asked.change(&app, Change::Resume).await
+    asked.change(&app.session(caller), Change::Resume).await
 }
 
 /// `POST /v1/timers/{id}/fire`.
 pub(super) async fn fire(
     State(app): State<App>,
+    caller: Caller,
     Path(id): Path<String>,
     query: RawQuery,
     headers: HeaderMap,
@@ -138,12 +141,13 @@ pub(super) async fn fire(
 ) -> Result<Response, ApiError> {
     let asked = Asked::read(id, &query, headers, body).await?;
     let NoFields {} = asked.body()?;
-    asked.change(&app, Change::FireNow).await
+    asked.change(&app.session(caller), Change::FireNow).await
 }
 
 /// `POST /v1/timers/{id}/reschedule`.
 pub(super) async fn reschedule(
     State(app): State<App>,
+    caller: Caller,
     Path(id): Path<String>,
     query: RawQuery,
     headers: HeaderMap,
@@ -162,7 +166,7 @@ pub(super) async fn reschedule(
         }
         _ => return Err(no_new_due()),
     };
-    asked.change(&app, Change::Reschedule(to)).await
+    asked.change(&app.session(caller), Change::Reschedule(to)).await
 }
 
 /// None or several of the ways to say it were given.
@@ -177,6 +181,7 @@ pub(super) fn no_new_due() -> ApiError {
 /// `POST /v1/timers/{id}/acknowledge`.
 pub(super) async fn acknowledge(
     State(app): State<App>,
+    caller: Caller,
     Path(id): Path<String>,
     query: RawQuery,
     headers: HeaderMap,
@@ -191,6 +196,6 @@ pub(super) async fn acknowledge(
         let detail = format!("the fire {firing} is of another timer: send it to the path of that timer");
         return Err(ApiError::new(&FIRE_NOT_FOUND, detail));
     }
-    let outcome = app.engine.acknowledge(TenantId::default(), firing, by, note).await?;
+    let outcome = app.session(caller).acknowledge(firing, by, note).await?;
     Ok(timer_json(StatusCode::OK, &outcome.timer))
 }

@@ -2,12 +2,13 @@
 
 use super::body::{self, Object};
 use super::error::{ApiError, INVALID_ACTION, INVALID_FIELD, INVALID_QUERY, UNKNOWN_ACTION_KIND};
+use super::operations::{AGENT_LABEL, TEAM_LABEL};
 use super::schedule::{self, Timing};
 use super::{policies, values};
 use crate::actions::Connectors;
 use crate::render;
 use axum::http::HeaderMap;
-use minoots_kernel::{ActionSpec, TenantId, TimerDefinition};
+use minoots_kernel::{ActionSpec, TimerDefinition};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -47,6 +48,10 @@ struct CreateBody {
     tags: Vec<String>,
     metadata: Option<Box<RawValue>>,
     idempotency_key: Option<String>,
+    agent: Option<String>,
+    team: Option<String>,
+    payload_schema: Option<String>,
+    agent_binding: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -97,8 +102,9 @@ fn definition(body: CreateBody, connectors: &Connectors) -> Result<TimerDefiniti
     let duration = |field, value: Option<Value>| value.map(|v| values::duration_ns(field, &v)).transpose();
     let mut labels = body.labels;
     values::add_tags(&mut labels, body.tags)?;
+    values::add_label(&mut labels, AGENT_LABEL, body.agent)?;
+    values::add_label(&mut labels, TEAM_LABEL, body.team)?;
     let definition = TimerDefinition {
-        tenant: TenantId::default(),
         name: body.name,
         schedule,
         actions: actions.collect(),
@@ -113,6 +119,9 @@ fn definition(body: CreateBody, connectors: &Connectors) -> Result<TimerDefiniti
         priority: body.priority.map(values::priority).transpose()?.unwrap_or_default(),
         expire_after_ns: duration("expire_after", body.expire_after)?,
         start_after: body.start_after.map(|Object(after)| policies::start_after(after)).transpose()?,
+        payload_schema: body.payload_schema,
+        agent_binding_json: body.agent_binding.map(|raw| render::compact(&raw)),
+        ..TimerDefinition::default()
     };
     check_actions(&definition.actions, connectors)?;
     Ok(definition)

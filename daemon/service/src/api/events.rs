@@ -3,6 +3,7 @@
 use super::error::{ApiError, INVALID_QUERY};
 use super::query::{parameters, unknown_parameter};
 use super::{App, feed};
+use crate::access::Caller;
 use crate::engine::Cursor;
 use crate::render;
 use axum::extract::{RawQuery, State};
@@ -18,6 +19,7 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 pub(super) async fn stream(
     State(app): State<App>,
+    caller: Caller,
     headers: HeaderMap,
     query: RawQuery,
 ) -> Result<Response, ApiError> {
@@ -32,7 +34,9 @@ pub(super) async fn stream(
     if let Some(id) = headers.get("last-event-id") {
         after = Some(place(&app, "Last-Event-ID", id.to_str().unwrap_or("?"))?);
     }
-    let events = feed::events(&app.feed, after.as_ref())?
+    let events = app
+        .session(caller)
+        .watch(after.as_ref())?
         .map(|event| {
             let sent = Event::default()
                 .id(event.cursor.to_string())

@@ -10,18 +10,23 @@ mod changes;
 mod definition;
 mod etag;
 mod events;
+pub(crate) mod operations;
 mod policies;
 mod query;
 mod rest;
 mod schedule;
 mod values;
 
+use crate::access::Gate;
 use crate::actions::Connectors;
+use crate::audit::Audit;
 use crate::engine::{EngineHandle, Feed};
+use crate::store::ControlStore;
 use crate::telemetry::Metrics;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use error::ApiError;
 use std::sync::Arc;
@@ -42,6 +47,12 @@ pub struct App {
     pub feed: Feed,
     /// What checks the actions of a new timer.
     pub connectors: Connectors,
+    /// What the control plane keeps.
+    pub control: Arc<dyn ControlStore>,
+    /// Who comes in, and what they may do.
+    pub gate: Arc<Gate>,
+    /// Where commands are written down.
+    pub audit: Arc<Audit>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Ends the streams, which would otherwise hold up a shutdown.
@@ -53,8 +64,30 @@ pub async fn router(app: App) -> Router {
     let grpc = grpc::router(app.clone()).await;
     rest::routes()
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(app)
+        .with_state(app.clone())
         .merge(Router::new().fallback(not_rest).with_state(grpc))
+        .layer(middleware::from_fn_with_state(app, authenticate))
+}
+
+/// Puts the caller into the request's extensions. Where nobody is named, the handlers that need a caller refuse.
+async fn authenticate(State(app): State<App>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match app.gate.authenticate(&parts).await {
+        Ok(caller) => {
+            parts.extensions.insert(caller);
+        }
+        // Health needs no caller, and a wrong credential is worth an answer everywhere else.
+        Err(refused) if !is_open(parts.uri.path()) => return refused.into_response(),
+        Err(_) => {}
+    }
+    next.run(Request::from_parts(parts, body)).await
+}
+
+/// Paths that answer anybody.
+fn is_open(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz" | "/openapi.json")
+        || path.starts_with("/.well-known/")
+        || path.starts_with("/grpc.health.v1.Health/")
 }
 
 /// gRPC has paths that no REST route has, and a media type of its own.

@@ -1,6 +1,7 @@
 //! Query parameters: reading them, and refusing the ones that a path does not know.
 
 use super::error::{ApiError, INVALID_QUERY};
+use super::operations::{AGENT_LABEL, TEAM_LABEL};
 use super::values::time_text_ns;
 use super::{PAGE_DEFAULT, PAGE_MAX};
 use crate::render::words::STATES;
@@ -66,6 +67,7 @@ pub(super) fn list_query(query: &RawQuery) -> Result<TimerQuery, ApiError> {
                 list.labels.push((key.to_string(), value.to_string()));
             }
             "tag" => list.labels.push((value, String::new())),
+            AGENT_LABEL | TEAM_LABEL => list.labels.push((name, value)),
             "due_from" => list.due_from_ns = Some(time("due_from", &value)?),
             "due_until" => list.due_until_ns = Some(time("due_until", &value)?),
             "limit" => list.limit = limit(&value)?,
@@ -77,7 +79,7 @@ pub(super) fn list_query(query: &RawQuery) -> Result<TimerQuery, ApiError> {
             _ => {
                 return Err(unknown_parameter(
                     &name,
-                    "state, label, tag, due_from, due_until, limit, cursor",
+                    "state, agent, team, label, tag, due_from, due_until, limit, cursor",
                 ));
             }
         }

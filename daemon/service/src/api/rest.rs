@@ -4,8 +4,8 @@ use super::error::{ApiError, INTERNAL};
 use super::etag::etag;
 use super::query::{ledger_query, list_query, refuse_parameters};
 use super::{App, batch, body, changes, definition, events, values};
+use crate::access::Caller;
 use crate::render::{self, HistoryEntryView, TimerView};
-use crate::store::LedgerQuery;
 use crate::telemetry;
 use axum::Router;
 use axum::body::Body;
@@ -13,7 +13,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use minoots_kernel::{LedgerEntry, TenantId, TimerInstance, TimerState};
+use minoots_kernel::{TimerInstance, TimerState};
 use serde::Serialize;
 use serde_json::json;
 
@@ -39,19 +39,28 @@ pub(super) fn routes() -> Router<App> {
         .route("/metrics", get(metrics))
 }
 
-async fn create(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     let bytes = body::read_json(&headers, body, body::BODY_MAX_BYTES).await?;
     let definition = definition::from_json(&bytes, &headers, &app.connectors)?;
-    let created = app.engine.create(definition).await?;
+    let created = app.session(caller).create(definition).await?;
     let status = if created.replayed { StatusCode::OK } else { StatusCode::CREATED };
-    app.metrics.created(u64::from(!created.replayed));
     let location = [(header::LOCATION, format!("/v1/timers/{}", created.timer.id))];
     Ok((location, timer_json(status, &created.timer)).into_response())
 }
 
-async fn read(State(app): State<App>, Path(id): Path<String>, query: RawQuery) -> Result<Response, ApiError> {
+async fn read(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    query: RawQuery,
+) -> Result<Response, ApiError> {
     refuse_parameters(&query)?;
-    let timer = app.engine.get(TenantId::default(), values::timer_id(&id)?).await?;
+    let timer = app.session(caller).get(values::timer_id(&id)?).await?;
     Ok(timer_json(StatusCode::OK, &timer))
 }
 
@@ -61,8 +70,8 @@ struct PageView<'a> {
     next_cursor: Option<String>,
 }
 
-async fn list(State(app): State<App>, query: RawQuery) -> Result<Response, ApiError> {
-    let page = app.engine.list(list_query(&query)?).await?;
+async fn list(State(app): State<App>, caller: Caller, query: RawQuery) -> Result<Response, ApiError> {
+    let page = app.session(caller).list(list_query(&query)?).await?;
     let view = PageView {
         timers: page.timers.iter().map(|t| TimerView::new(t)).collect(),
         next_cursor: page.next.map(|id| id.to_string()),
@@ -78,34 +87,17 @@ struct HistoryView {
 
 async fn history(
     State(app): State<App>,
+    caller: Caller,
     Path(id): Path<String>,
     query: RawQuery,
 ) -> Result<Response, ApiError> {
     let id = values::timer_id(&id)?;
-    let page = history_page(&app, ledger_query(id, &query)?).await?;
+    let page = app.session(caller).history(ledger_query(id, &query)?).await?;
     let view = HistoryView {
         entries: page.entries.iter().map(|e| HistoryEntryView::new(id, e)).collect(),
         next_after: page.next_after_ns.map(render::rfc3339),
     };
     Ok(json_answer(StatusCode::OK, render::to_text(&view)))
-}
-
-/// One page of a ledger.
-pub(super) struct HistoryPage {
-    pub(super) entries: Vec<LedgerEntry>,
-    /// `None` at the end.
-    pub(super) next_after_ns: Option<i64>,
-}
-
-/// Reads a page of a ledger.
-pub(super) async fn history_page(app: &App, ask: LedgerQuery) -> Result<HistoryPage, ApiError> {
-    // One more than asked for tells whether there is another page.
-    let limit = ask.limit;
-    let mut entries = app.engine.ledger(LedgerQuery { limit: limit + 1, ..ask }).await?;
-    let has_more = entries.len() > limit;
-    entries.truncate(limit);
-    let next_after_ns = entries.last().filter(|_| has_more).map(|e| e.nominal_ns);
-    Ok(HistoryPage { entries, next_after_ns })
 }
 
 async fn healthz() -> Response {

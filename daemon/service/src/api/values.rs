@@ -79,3 +79,22 @@ pub(super) fn add_tags(
     }
     Ok(())
 }
+
+/// Puts a label that has a field of its own among the labels.
+pub(super) fn add_label(
+    labels: &mut std::collections::BTreeMap<String, String>,
+    name: &str,
+    value: Option<String>,
+) -> Result<(), ApiError> {
+    let Some(value) = value else { return Ok(()) };
+    match labels.get(name) {
+        Some(other) if *other != value => {
+            let detail = format!("{name} is {value:?} and labels.{name} is {other:?}: give one of them");
+            Err(ApiError::new(&INVALID_FIELD, detail))
+        }
+        _ => {
+            labels.insert(name.to_string(), value);
+            Ok(())
+        }
+    }
+}

@@ -45,6 +45,9 @@ pub struct TimerView<'a> {
     actions: Option<Vec<ActionView<'a>>>,
     results: Vec<ResultView<'a>>,
     idempotency_key: Option<&'a str>,
+    created_by: Option<&'a str>,
+    payload_schema: Option<&'a str>,
+    agent_binding: Option<Cow<'a, RawValue>>,
     version: u64,
 }
 
@@ -260,6 +263,9 @@ impl<'a> TimerView<'a> {
             actions: None,
             results: last.map(|l| l.results.iter().map(ResultView::from).collect()).unwrap_or_default(),
             idempotency_key: definition.idempotency_key.as_deref(),
+            created_by: definition.created_by.as_deref(),
+            payload_schema: definition.payload_schema.as_deref(),
+            agent_binding: definition.agent_binding_json.as_deref().and_then(stored_json),
             version: status.version,
         }
     }

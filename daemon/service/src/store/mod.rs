@@ -1,6 +1,7 @@
 //! Durable events: what the engine asks of a store, whichever keeps them.
 
 mod ahead;
+pub mod control;
 pub mod disk;
 pub mod embedded;
 mod format;
@@ -15,6 +16,7 @@ mod snapshot;
 #[cfg(test)]
 mod conformance;
 
+pub use control::{ControlStore, DiskControl, MemoryControl};
 pub use index::{IndexPage, LedgerQuery, MemoryIndex, StateCounts, TimerIndex, TimerQuery};
 pub use log::{LogOptions, LogTrimmer, SegmentLog};
 pub use memory::{MemoryFault, MemoryLog};

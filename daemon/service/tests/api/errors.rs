@@ -134,7 +134,7 @@ async fn queries_are_checked() {
         ("/v1/timers?limit=1001", "from 1 to 1000"),
         ("/v1/timers?limit=many", "from 1 to 1000"),
         ("/v1/timers?cursor=x", "next_cursor"),
-        ("/v1/timers?stat=scheduled", "state, label, tag, due_from, due_until, limit, cursor"),
+        ("/v1/timers?stat=scheduled", "state, agent, team, label, tag, due_from, due_until, limit, cursor"),
         ("/v1/events?after=x", "0 for the beginning"),
         ("/v1/events?since=1", "after"),
     ] {

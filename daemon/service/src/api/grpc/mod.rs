@@ -8,13 +8,7 @@ use axum::Router;
 use service::Timers;
 use v2::timer_service_server::TimerServiceServer;
 
-/// The generated wire types of the package `minoots.v2`.
-#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from proto/minoots/v2/timers.proto")]
-pub mod v2 {
-    tonic::include_proto!("minoots.v2");
-}
-
-const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/minoots_v2.bin"));
+pub use minoots_proto::v2;
 
 pub(super) async fn router(app: App) -> Router {
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -24,7 +18,7 @@ pub(super) async fn router(app: App) -> Router {
     // The descriptors come from our own build, so both builders accept them; without them only reflection is missing.
     let reflection = || {
         tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(minoots_proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     match (reflection().build_v1(), reflection().build_v1alpha()) {

@@ -2,13 +2,15 @@
 
 use super::convert::{self, Which};
 use super::v2;
+use crate::access::Caller;
+use crate::access::caller::unauthenticated;
 use crate::api::error::{ApiError, INVALID_FIELD, SHUTTING_DOWN};
-use crate::api::rest::history_page;
+use crate::api::operations::Session;
 use crate::api::{App, batch, feed};
 use crate::engine::Cursor;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use minoots_kernel::{Change, Outcome, TenantId};
+use minoots_kernel::{Change, Outcome};
 use tonic::{Request, Response, Status, Streaming};
 
 /// Serves `minoots.v2.TimerService`.
@@ -24,14 +26,20 @@ impl Timers {
     }
 
     async fn change(
-        &self,
+        session: &Session,
         id: &str,
         expected_version: Option<u64>,
         change: Change,
     ) -> Result<v2::Timer, ApiError> {
         let id = convert::timer_id(id)?;
-        let outcome = self.app.engine.change(TenantId::default(), id, expected_version, change).await?;
+        let outcome = session.change(id, expected_version, change).await?;
         Ok(convert::timer(&outcome.timer))
+    }
+
+    /// The service as the sender of a request has it.
+    fn session<T>(&self, request: &Request<T>) -> Result<Session, ApiError> {
+        let caller = request.extensions().get::<Caller>().cloned().ok_or_else(unauthenticated)?;
+        Ok(self.app.session(caller))
     }
 
     /// Where a watch starts; `None` for now.
@@ -56,9 +64,9 @@ impl v2::timer_service_server::TimerService for Timers {
         &self,
         request: Request<v2::CreateTimerRequest>,
     ) -> Answer<v2::CreateTimerResponse> {
+        let session = self.session(&request)?;
         let definition = convert::definition(request.into_inner().definition, &self.app.connectors)?;
-        let created = self.app.engine.create(definition).await.map_err(ApiError::from)?;
-        self.app.metrics.created(u64::from(!created.replayed));
+        let created = session.create(definition).await?;
         Ok(Response::new(created_response(&created)))
     }
 
@@ -68,14 +76,14 @@ impl v2::timer_service_server::TimerService for Timers {
         &self,
         request: Request<Streaming<v2::CreateTimersRequest>>,
     ) -> Answer<Self::CreateTimersStream> {
-        let app = self.app.clone();
-        let shutdown = app.shutdown.clone().cancelled_owned();
+        let session = self.session(&request)?;
+        let shutdown = self.app.shutdown.clone().cancelled_owned();
         let answers = request
             .into_inner()
             .take_until(shutdown)
             .then(move |batch| {
-                let app = app.clone();
-                async move { create_batch(&app, batch?.definitions).await }
+                let session = session.clone();
+                async move { create_batch(&session, batch?.definitions).await }
             })
             // A stream ends with its first error.
             .scan(false, |failed, answer| {
@@ -87,14 +95,14 @@ impl v2::timer_service_server::TimerService for Timers {
     }
 
     async fn get_timer(&self, request: Request<v2::GetTimerRequest>) -> Answer<v2::GetTimerResponse> {
-        let id = convert::timer_id(&request.into_inner().id)?;
-        let timer = self.app.engine.get(TenantId::default(), id).await.map_err(ApiError::from)?;
+        let session = self.session(&request)?;
+        let timer = session.get(convert::timer_id(&request.into_inner().id)?).await?;
         Ok(Response::new(v2::GetTimerResponse { timer: Some(convert::timer(&timer)) }))
     }
 
     async fn list_timers(&self, request: Request<v2::ListTimersRequest>) -> Answer<v2::ListTimersResponse> {
-        let page =
-            self.app.engine.list(convert::list_query(request.into_inner())?).await.map_err(ApiError::from)?;
+        let session = self.session(&request)?;
+        let page = session.list(convert::list_query(request.into_inner())?).await?;
         Ok(Response::new(v2::ListTimersResponse {
             timers: page.timers.iter().map(|t| convert::timer(t)).collect(),
             next_cursor: page.next.map(|id| id.to_string()).unwrap_or_default(),
@@ -105,9 +113,9 @@ impl v2::timer_service_server::TimerService for Timers {
         &self,
         request: Request<v2::CancelTimerRequest>,
     ) -> Answer<v2::CancelTimerResponse> {
+        let session = self.session(&request)?;
         let v2::CancelTimerRequest { id, reason, expected_version } = request.into_inner();
-        let timer = self.change(&id, expected_version, Change::Cancel { reason }).await?;
-        self.app.metrics.cancelled(1);
+        let timer = Self::change(&session, &id, expected_version, Change::Cancel { reason }).await?;
         Ok(Response::new(v2::CancelTimerResponse { timer: Some(timer) }))
     }
 
@@ -115,15 +123,17 @@ impl v2::timer_service_server::TimerService for Timers {
         &self,
         request: Request<v2::RescheduleTimerRequest>,
     ) -> Answer<v2::RescheduleTimerResponse> {
+        let session = self.session(&request)?;
         let v2::RescheduleTimerRequest { id, to, expected_version } = request.into_inner();
         let change = Change::Reschedule(convert::new_due(to)?);
-        let timer = self.change(&id, expected_version, change).await?;
+        let timer = Self::change(&session, &id, expected_version, change).await?;
         Ok(Response::new(v2::RescheduleTimerResponse { timer: Some(timer) }))
     }
 
     async fn pause_timer(&self, request: Request<v2::PauseTimerRequest>) -> Answer<v2::PauseTimerResponse> {
+        let session = self.session(&request)?;
         let v2::PauseTimerRequest { id, reason, expected_version } = request.into_inner();
-        let timer = self.change(&id, expected_version, Change::Pause { reason }).await?;
+        let timer = Self::change(&session, &id, expected_version, Change::Pause { reason }).await?;
         Ok(Response::new(v2::PauseTimerResponse { timer: Some(timer) }))
     }
 
@@ -131,14 +141,16 @@ impl v2::timer_service_server::TimerService for Timers {
         &self,
         request: Request<v2::ResumeTimerRequest>,
     ) -> Answer<v2::ResumeTimerResponse> {
+        let session = self.session(&request)?;
         let v2::ResumeTimerRequest { id, expected_version } = request.into_inner();
-        let timer = self.change(&id, expected_version, Change::Resume).await?;
+        let timer = Self::change(&session, &id, expected_version, Change::Resume).await?;
         Ok(Response::new(v2::ResumeTimerResponse { timer: Some(timer) }))
     }
 
     async fn fire_timer(&self, request: Request<v2::FireTimerRequest>) -> Answer<v2::FireTimerResponse> {
+        let session = self.session(&request)?;
         let v2::FireTimerRequest { id, expected_version } = request.into_inner();
-        let timer = self.change(&id, expected_version, Change::FireNow).await?;
+        let timer = Self::change(&session, &id, expected_version, Change::FireNow).await?;
         Ok(Response::new(v2::FireTimerResponse { timer: Some(timer) }))
     }
 
@@ -146,10 +158,10 @@ impl v2::timer_service_server::TimerService for Timers {
         &self,
         request: Request<v2::AcknowledgeFireRequest>,
     ) -> Answer<v2::AcknowledgeFireResponse> {
+        let session = self.session(&request)?;
         let v2::AcknowledgeFireRequest { firing_id, by, note } = request.into_inner();
         let firing = convert::firing(&firing_id)?;
-        let outcome = self.app.engine.acknowledge(TenantId::default(), firing, by, note).await;
-        let outcome = outcome.map_err(ApiError::from)?;
+        let outcome = session.acknowledge(firing, by, note).await?;
         let timer = Some(convert::timer(&outcome.timer));
         Ok(Response::new(v2::AcknowledgeFireResponse { timer, replayed: outcome.replayed }))
     }
@@ -159,17 +171,18 @@ impl v2::timer_service_server::TimerService for Timers {
         request: Request<v2::ChangeTimersRequest>,
     ) -> Answer<v2::ChangeTimersResponse> {
         use v2::change_timer_result::Outcome as Sent;
+        let session = self.session(&request)?;
         let v2::ChangeTimersRequest { which, change } = request.into_inner();
         let change = convert::change(change)?;
         let ids = match convert::which(which)? {
             Which::Ids(ids) => ids,
             Which::Query(query) => {
-                let changed = batch::change_found(&self.app, query, &change).await?;
+                let changed = session.change_found(query, &change).await?;
                 return Ok(Response::new(v2::ChangeTimersResponse { results: Vec::new(), changed }));
             }
         };
         batch::check_size("ids", ids.len())?;
-        let answers = batch::change_named(&self.app, ids, &change).await?;
+        let answers = session.change_named(ids, &change).await?;
         let changed = answers.iter().filter(|a| a.is_ok()).count() as u64;
         let result = |answer| v2::ChangeTimerResult {
             outcome: Some(match answer {
@@ -185,9 +198,10 @@ impl v2::timer_service_server::TimerService for Timers {
         &self,
         request: Request<v2::ListHistoryRequest>,
     ) -> Answer<v2::ListHistoryResponse> {
+        let session = self.session(&request)?;
         let v2::ListHistoryRequest { id, after, limit } = request.into_inner();
         let id = convert::timer_id(&id)?;
-        let page = history_page(&self.app, convert::ledger_query(id, after.as_ref(), limit)?).await?;
+        let page = session.history(convert::ledger_query(id, after.as_ref(), limit)?).await?;
         Ok(Response::new(v2::ListHistoryResponse {
             entries: page.entries.iter().map(|e| convert::history_entry(id, e)).collect(),
             next_after: page.next_after_ns.map(convert::timestamp),
@@ -200,8 +214,10 @@ impl v2::timer_service_server::TimerService for Timers {
         &self,
         request: Request<v2::WatchEventsRequest>,
     ) -> Answer<Self::WatchEventsStream> {
+        let session = self.session(&request)?;
         let after = self.place(&request.into_inner())?;
-        let events = feed::events(&self.app.feed, after.as_ref())?
+        let events = session
+            .watch(after.as_ref())?
             .map(|event| Ok(v2::WatchEventsResponse { event: Some(convert::event(&event)) }))
             .take_until(self.app.shutdown.clone().cancelled_owned())
             // An end without a status would tell the client that there are no more events, ever.
@@ -215,13 +231,14 @@ impl v2::timer_service_server::TimerService for Timers {
 
 /// One write to the disk for the whole batch; a definition that cannot be used is refused alone.
 async fn create_batch(
-    app: &App,
+    session: &Session,
     definitions: Vec<v2::TimerDefinition>,
 ) -> Result<v2::CreateTimersResponse, Status> {
     use v2::create_timer_result::Outcome as Sent;
     batch::check_size("definitions", definitions.len())?;
-    let definitions = definitions.into_iter().map(|sent| convert::definition(Some(sent), &app.connectors));
-    let answers = batch::create_all(app, definitions.collect()).await?;
+    let definitions =
+        definitions.into_iter().map(|sent| convert::definition(Some(sent), &session.app.connectors));
+    let answers = session.create_many(definitions.collect()).await?;
     let result = |answer| v2::CreateTimerResult {
         outcome: Some(match answer {
             Ok(created) => Sent::Created(created_response(&created)),

@@ -12,8 +12,8 @@ use crate::api::values;
 use crate::render;
 use minoots_kernel::recurrence::{Bounds, CronSpec, IntervalSpec};
 use minoots_kernel::{
-    ActionSpec, MisfirePolicy, Need, OverlapPolicy, ScheduleSpec, StartAfter, TenantId, TimerDefinition,
-    Upstream, UpstreamOn,
+    ActionSpec, MisfirePolicy, Need, OverlapPolicy, ScheduleSpec, StartAfter, TimerDefinition, Upstream,
+    UpstreamOn,
 };
 use serde_json::value::RawValue;
 use v2::CatchUp;
@@ -40,7 +40,6 @@ pub(in crate::api::grpc) fn definition(
     let mut labels = sent.labels.into_iter().collect();
     values::add_tags(&mut labels, sent.tags)?;
     Ok(TimerDefinition {
-        tenant: TenantId::default(),
         name: sent.name,
         schedule,
         actions,
@@ -55,6 +54,12 @@ pub(in crate::api::grpc) fn definition(
         priority: values::priority(sent.priority.into())?,
         expire_after_ns: duration_ns_if("expire_after", sent.expire_after.as_ref())?,
         start_after: sent.start_after.map(start_after).transpose()?,
+        payload_schema: sent.payload_schema,
+        agent_binding_json: sent
+            .agent_binding_json
+            .map(|text| json_text("agent_binding_json", text))
+            .transpose()?,
+        ..TimerDefinition::default()
     })
 }
 
@@ -162,6 +167,8 @@ pub(super) fn sent_definition(d: &TimerDefinition) -> v2::TimerDefinition {
         priority: d.priority.into(),
         expire_after: d.expire_after_ns.map(duration),
         start_after: d.start_after.as_ref().map(sent_start_after),
+        payload_schema: d.payload_schema.clone(),
+        agent_binding_json: d.agent_binding_json.clone(),
         tags: d.labels.iter().filter(|(_, v)| v.is_empty()).map(|(k, _)| k.clone()).collect(),
     }
 }

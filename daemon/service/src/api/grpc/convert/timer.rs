@@ -41,6 +41,7 @@ pub(in crate::api::grpc) fn timer(t: &TimerInstance) -> v2::Timer {
             .map(|r| v2::Resolution { id: r.upstream.to_string(), counts: r.counts })
             .collect(),
         pause_reason: reason_in(TimerState::Paused),
+        created_by: t.definition.created_by.clone(),
     }
 }
 

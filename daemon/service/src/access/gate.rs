@@ -1,0 +1,48 @@
+//! The gate: every request passes it, whatever protocol it came by.
+
+use super::{Caller, Peer, Subject, Verb};
+use crate::api::error::ApiError;
+use axum::http::request::Parts;
+
+/// What a request takes of the tenant's quotas.
+#[derive(Clone, Copy, Debug)]
+pub enum Demand {
+    /// So many new timers, with so many bytes of definitions.
+    Create {
+        /// How many.
+        timers: u64,
+        /// The sum of their definitions.
+        bytes: u64,
+    },
+    /// So many changes to timers.
+    Change {
+        /// How many.
+        timers: u64,
+    },
+    /// One question.
+    Read,
+    /// One stream that stays open.
+    Stream,
+}
+
+/// Decides who comes in, and what they may do.
+#[derive(Clone, Debug, Default)]
+pub struct Gate {}
+
+impl Gate {
+    /// Says who asks.
+    pub async fn authenticate(&self, parts: &Parts) -> Result<Caller, ApiError> {
+        let from = parts.extensions.get::<Peer>().map(|peer| peer.addr);
+        Ok(Caller::local(from))
+    }
+
+    /// Whether the caller may do this. What it may not even see is answered as what is not there.
+    pub fn authorize(&self, _caller: &Caller, _verb: Verb, _subject: Subject<'_>) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// Whether the tenant has room for this; it is taken when it has.
+    pub fn admit(&self, _caller: &Caller, _demand: Demand) -> Result<(), ApiError> {
+        Ok(())
+    }
+}

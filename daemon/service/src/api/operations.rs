@@ -1,0 +1,286 @@
+//! What a caller can do to timers. Each request, whatever protocol it came by, passes here: it is allowed, admitted,
+//! carried out, counted and written down.
+
+use super::App;
+use super::error::{ApiError, SHUTTING_DOWN};
+use crate::access::{Caller, Demand, Subject, Verb};
+use crate::engine::{Answer, Cursor, EngineError, FeedEvent, TimerPage};
+use crate::store::{LedgerQuery, TimerQuery};
+use futures::{Stream, StreamExt};
+use minoots_kernel::{
+    Change, CommandError, FiringId, LedgerEntry, Outcome, TimerDefinition, TimerId, TimerInstance,
+};
+use std::sync::Arc;
+
+/// The label that says which agent a timer belongs to.
+pub(crate) const AGENT_LABEL: &str = "agent";
+/// The label that says which team a timer belongs to.
+pub(crate) const TEAM_LABEL: &str = "team";
+
+/// One page of a ledger.
+pub(crate) struct HistoryPage {
+    pub(crate) entries: Vec<LedgerEntry>,
+    /// `None` at the end.
+    pub(crate) next_after_ns: Option<i64>,
+}
+
+/// The service as one caller has it.
+#[derive(Clone)]
+pub(crate) struct Session {
+    pub(crate) app: App,
+    pub(crate) caller: Caller,
+}
+
+impl App {
+    /// The service as a caller has it.
+    pub(crate) fn session(&self, caller: Caller) -> Session {
+        Session { app: self.clone(), caller }
+    }
+}
+
+impl Session {
+    /// Asks the gate, and writes a refused command down.
+    pub(crate) fn allow(&self, verb: Verb, subject: Subject<'_>) -> Result<(), ApiError> {
+        self.app.gate.authorize(&self.caller, verb, subject).inspect_err(|e| {
+            if verb.is_command() {
+                self.app.audit.note(&self.caller, verb, &subject_name(subject), Err(e));
+            }
+        })
+    }
+
+    fn note<T>(&self, verb: Verb, subject: &str, outcome: &Result<T, ApiError>) {
+        self.app.audit.note(&self.caller, verb, subject, outcome.as_ref().map(|_| ()));
+    }
+
+    /// Makes a definition the caller's own.
+    fn own(&self, mut definition: TimerDefinition) -> Result<TimerDefinition, ApiError> {
+        definition.tenant = self.caller.tenant.clone();
+        definition.created_by = Some(self.caller.principal.to_string());
+        if let Some(agent) = &self.caller.agent {
+            definition.labels.entry(AGENT_LABEL.to_string()).or_insert_with(|| agent.to_string());
+        }
+        self.allow(Verb::CreateTimer, Subject::NewTimer(&definition))?;
+        Ok(definition)
+    }
+
+    /// Makes a timer; durable when the answer arrives.
+    pub(crate) async fn create(&self, definition: TimerDefinition) -> Result<Outcome, ApiError> {
+        let definition = self.own(definition)?;
+        self.app
+            .gate
+            .admit(&self.caller, Demand::Create { timers: 1, bytes: definition.text_bytes() as u64 })?;
+        let created = self.app.engine.create(definition).await.map_err(ApiError::from);
+        let subject = created.as_ref().map(|c| c.timer.id.to_string()).unwrap_or_default();
+        self.note(Verb::CreateTimer, &subject, &created);
+        let created = created?;
+        self.app.metrics.created(u64::from(!created.replayed));
+        Ok(created)
+    }
+
+    /// Creates the timers whose definitions can be used, in one write to the disk; the answers in the order of the
+    /// definitions.
+    pub(crate) async fn create_many(
+        &self,
+        definitions: Vec<Result<TimerDefinition, ApiError>>,
+    ) -> Result<Vec<Result<Outcome, ApiError>>, ApiError> {
+        let mut usable = Vec::with_capacity(definitions.len());
+        let refusals: Vec<_> = definitions
+            .into_iter()
+            .map(|d| d.and_then(|d| self.own(d)).map(|definition| usable.push(definition)).err())
+            .collect();
+        let bytes = usable.iter().map(|d| d.text_bytes() as u64).sum();
+        self.app.gate.admit(&self.caller, Demand::Create { timers: usable.len() as u64, bytes })?;
+        let mut created = self.app.engine.create_many(usable).await?.into_iter();
+        // The engine gives one answer for each definition, in order.
+        let mut next = || match created.next() {
+            Some(answer) => {
+                let answer = answer.map_err(ApiError::from);
+                let subject = answer.as_ref().map(|c| c.timer.id.to_string()).unwrap_or_default();
+                self.note(Verb::CreateTimer, &subject, &answer);
+                answer
+            }
+            None => Err(ApiError::new(&SHUTTING_DOWN, "the service is shutting down: try again in a moment")),
+        };
+        let answers: Vec<_> =
+            refusals.into_iter().map(|refusal| refusal.map_or_else(&mut next, Err)).collect();
+        let new = answers.iter().filter(|a| a.as_ref().is_ok_and(|created| !created.replayed)).count();
+        self.app.metrics.created(new as u64);
+        Ok(answers)
+    }
+
+    /// Reads one timer of the caller's.
+    pub(crate) async fn get(&self, id: TimerId) -> Result<Arc<TimerInstance>, ApiError> {
+        self.app.gate.admit(&self.caller, Demand::Read)?;
+        self.find(id, Verb::ReadTimer).await
+    }
+
+    /// The timer, if the caller may do this to it. One that it may not see is not there for it.
+    async fn find(&self, id: TimerId, verb: Verb) -> Result<Arc<TimerInstance>, ApiError> {
+        let timer = self.app.engine.get(self.caller.tenant.clone(), id).await?;
+        if !self.sees(&timer) {
+            let unknown = ApiError::from(EngineError::from(CommandError::NotFound(id)));
+            if verb.is_command() {
+                self.app.audit.note(&self.caller, verb, &id.to_string(), Err(&unknown));
+            }
+            return Err(unknown);
+        }
+        self.allow(verb, Subject::Timer(&timer))?;
+        Ok(timer)
+    }
+
+    /// Whether a timer is one that the caller sees.
+    pub(crate) fn sees(&self, timer: &TimerInstance) -> bool {
+        *timer.tenant() == self.caller.tenant
+            && self.caller.agent.as_deref().is_none_or(|agent| {
+                timer.definition.labels.get(AGENT_LABEL).is_some_and(|label| label == agent)
+            })
+    }
+
+    /// Reads a page of the caller's timers.
+    pub(crate) async fn list(&self, query: TimerQuery) -> Result<TimerPage, ApiError> {
+        self.allow(Verb::ListTimers, Subject::Tenant)?;
+        self.app.gate.admit(&self.caller, Demand::Read)?;
+        Ok(self.app.engine.list(self.own_query(query)).await?)
+    }
+
+    fn own_query(&self, mut query: TimerQuery) -> TimerQuery {
+        query.tenant = self.caller.tenant.clone();
+        if let Some(agent) = &self.caller.agent {
+            query.labels.push((AGENT_LABEL.to_string(), agent.to_string()));
+        }
+        query
+    }
+
+    /// Reads a page of a timer's ledger.
+    pub(crate) async fn history(&self, ask: LedgerQuery) -> Result<HistoryPage, ApiError> {
+        self.app.gate.admit(&self.caller, Demand::Read)?;
+        self.find(ask.id, Verb::ReadHistory).await?;
+        // One more than asked for tells whether there is another page.
+        let (limit, tenant) = (ask.limit, self.caller.tenant.clone());
+        let mut entries = self.app.engine.ledger(LedgerQuery { tenant, limit: limit + 1, ..ask }).await?;
+        let has_more = entries.len() > limit;
+        entries.truncate(limit);
+        let next_after_ns = entries.last().filter(|_| has_more).map(|e| e.nominal_ns);
+        Ok(HistoryPage { entries, next_after_ns })
+    }
+
+    /// Changes a timer; durable when the answer arrives.
+    pub(crate) async fn change(
+        &self,
+        id: TimerId,
+        expected_version: Option<u64>,
+        change: Change,
+    ) -> Result<Outcome, ApiError> {
+        let verb = Verb::of_change(&change);
+        self.app.gate.admit(&self.caller, Demand::Change { timers: 1 })?;
+        self.find(id, verb).await?;
+        let is_cancel = matches!(change, Change::Cancel { .. });
+        let tenant = self.caller.tenant.clone();
+        let changed =
+            self.app.engine.change(tenant, id, expected_version, change).await.map_err(ApiError::from);
+        self.note(verb, &id.to_string(), &changed);
+        if is_cancel && changed.is_ok() {
+            self.app.metrics.cancelled(1);
+        }
+        changed
+    }
+
+    /// Changes the timers whose ids are well formed; the answers in the order of the ids.
+    pub(crate) async fn change_named(
+        &self,
+        ids: Vec<Result<TimerId, ApiError>>,
+        change: &Change,
+    ) -> Result<Vec<Result<Outcome, ApiError>>, ApiError> {
+        let verb = Verb::of_change(change);
+        self.app.gate.admit(&self.caller, Demand::Change { timers: ids.len() as u64 })?;
+        let mut allowed = Vec::with_capacity(ids.len());
+        for id in ids {
+            allowed.push(match id {
+                Ok(id) => self.find(id, verb).await.map(|_| id),
+                Err(e) => Err(e),
+            });
+        }
+        let known: Vec<_> = allowed.iter().filter_map(|id| id.as_ref().ok().copied()).collect();
+        let mut answers = self.app.engine.change_many(&self.caller.tenant, &known, change).await?.into_iter();
+        let mut next = || -> Answer { answers.next().unwrap_or(Err(EngineError::ShuttingDown)) };
+        let answers: Vec<Result<Outcome, ApiError>> = allowed
+            .into_iter()
+            .map(|id| {
+                let id = id?;
+                let answer = next().map_err(ApiError::from);
+                self.note(verb, &id.to_string(), &answer);
+                answer
+            })
+            .collect();
+        if let Change::Cancel { .. } = change {
+            self.app.metrics.cancelled(answers.iter().filter(|a| a.is_ok()).count() as u64);
+        }
+        Ok(answers)
+    }
+
+    /// Changes every timer of the caller's that a query finds; how many they were.
+    pub(crate) async fn change_found(&self, query: TimerQuery, change: &Change) -> Result<u64, ApiError> {
+        let verb = Verb::of_change(change);
+        self.allow(verb, Subject::Tenant)?;
+        self.app.gate.admit(&self.caller, Demand::Change { timers: 1 })?;
+        let changed = self.app.engine.change_all(self.own_query(query), change).await.map_err(ApiError::from);
+        let subject = changed.as_ref().map_or_else(|_| "filter".into(), |n| format!("filter ({n} timers)"));
+        self.note(verb, &subject, &changed);
+        let changed = changed?;
+        if let Change::Cancel { .. } = change {
+            self.app.metrics.cancelled(changed);
+        }
+        Ok(changed)
+    }
+
+    /// Records that whoever a fire woke has answered.
+    pub(crate) async fn acknowledge(
+        &self,
+        firing: FiringId,
+        by: Option<String>,
+        note: Option<String>,
+    ) -> Result<Outcome, ApiError> {
+        let verb = Verb::AcknowledgeFire;
+        self.app.gate.admit(&self.caller, Demand::Change { timers: 1 })?;
+        self.find(firing.timer, verb).await?;
+        let tenant = self.caller.tenant.clone();
+        let outcome = self.app.engine.acknowledge(tenant, firing, by, note).await.map_err(ApiError::from);
+        self.note(verb, &firing.to_string(), &outcome);
+        outcome
+    }
+
+    /// The caller's events after a place, then each new one; `None` for only those from now on. Ends when the engine
+    /// stops.
+    pub(crate) fn watch(
+        &self,
+        after: Option<&Cursor>,
+    ) -> Result<impl Stream<Item = FeedEvent> + Send + use<>, ApiError> {
+        self.allow(Verb::WatchEvents, Subject::Tenant)?;
+        self.app.gate.admit(&self.caller, Demand::Stream)?;
+        let session = self.clone();
+        Ok(super::feed::events(&self.app.feed, after)?.filter_map(move |event| {
+            let session = session.clone();
+            async move { session.sees_event(&event).await.then_some(event) }
+        }))
+    }
+
+    async fn sees_event(&self, event: &FeedEvent) -> bool {
+        if event.record.tenant != self.caller.tenant {
+            return false;
+        }
+        if self.caller.agent.is_none() {
+            return true;
+        }
+        let timer = self.app.engine.get(self.caller.tenant.clone(), event.record.event.timer()).await;
+        timer.is_ok_and(|timer| self.sees(&timer))
+    }
+}
+
+fn subject_name(subject: Subject<'_>) -> String {
+    match subject {
+        Subject::Tenant | Subject::NewTimer(_) => String::new(),
+        Subject::Timer(timer) => timer.id.to_string(),
+        Subject::Unknown(id) => id.to_string(),
+        Subject::Named(name) => name.to_string(),
+    }
+}
