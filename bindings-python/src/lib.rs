@@ -1,6 +1,7 @@
 //! The native module `chronotick._native`: the client of the clock page, as Python sees it.
 #![deny(unsafe_code)]
 
+mod alarm;
 mod convert;
 mod corrected;
 mod page;
@@ -15,6 +16,8 @@ use pyo3::types::PyTuple;
 mod _native {
     use super::{Bound, ErrorCode, PyModule, PyModuleMethods, PyResult, PyTuple};
 
+    #[pymodule_export]
+    use crate::alarm::Alarm;
     #[pymodule_export]
     use crate::page::ClockPage;
     #[pymodule_export]
