@@ -11,8 +11,9 @@ use chronotick::ErrorCode;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-/// The clock page, natively. The public names are in `chronotick`.
-#[pymodule]
+/// The clock page, natively. The public names are in `chronotick`. Free-threaded interpreters load no module of the stable ABI
+/// that this one is built for; should they, this one has the GIL turned on.
+#[pymodule(gil_used = true)]
 mod _native {
     use super::{Bound, ErrorCode, PyModule, PyModuleMethods, PyResult, PyTuple};
 

@@ -12,10 +12,10 @@ from chronotick._native import Alarm
 
 
 class Alarms:
-    """The waits of one event loop that end soon. It lives for as long as there is one; so does its file descriptor."""
+    """The waits of one event loop that end soon, with a file descriptor for as long as there is one."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._alarm = Alarm()
+        self._alarm: Alarm | None = None
         self._loop = loop
         self._order = itertools.count()
         # Moments of CLOCK_BOOTTIME, ns, and who waits for them.
@@ -23,23 +23,32 @@ class Alarms:
         self._waiting = 0
 
     async def after(self, ns: int) -> None:
-        """Sleeps for this long."""
+        """Sleeps for this long. An OSError, at once, where no file descriptor is left."""
+        if self._alarm is None:
+            alarm = Alarm()
+            self._loop.add_reader(alarm.fileno(), self._ring)
+            self._alarm = alarm
+            # Else a traceback with this frame in it would keep it open.
+            del alarm
         future = self._loop.create_future()
         entry = (_boottime_ns() + ns, next(self._order), future)
         heapq.heappush(self._heap, entry)
         if self._heap[0] is entry:
             self._alarm.set(entry[0])
-        if not self._waiting:
-            self._loop.add_reader(self._alarm.fileno(), self._ring)
         self._waiting += 1
         try:
             await future
         finally:
             self._waiting -= 1
             if not self._waiting:
-                self._loop.remove_reader(self._alarm.fileno())
-                # Those of cancelled waits.
-                self._heap.clear()
+                self._stop()
+
+    def _stop(self) -> None:
+        if self._alarm is not None:
+            self._loop.remove_reader(self._alarm.fileno())
+            self._alarm = None
+        # Those of cancelled waits.
+        self._heap.clear()
 
     def _ring(self) -> None:
         now_ns = _boottime_ns()
@@ -47,7 +56,7 @@ class Alarms:
             _, _, future = heapq.heappop(self._heap)
             if not future.done():
                 future.set_result(None)
-        if self._heap:
+        if self._heap and self._alarm is not None:
             self._alarm.set(self._heap[0][0])
 
 
@@ -56,7 +65,7 @@ _of_loops: weakref.WeakValueDictionary[int, Alarms] = weakref.WeakValueDictionar
 
 
 def alarms() -> Alarms:
-    """Those of the running event loop. An OSError where no file descriptor is left."""
+    """Those of the running event loop."""
     loop = asyncio.get_running_loop()
     found = _of_loops.get(id(loop))
     if found is None:

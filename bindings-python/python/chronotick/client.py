@@ -140,10 +140,9 @@ class ChronoTickClient:
                 return self._finish(page, target_ns, tolerance_ns)
             elif left_ns <= _ASYNC_LEAD_NS:
                 try:
-                    near = alarms()
+                    await alarms().after(left_ns - spin_ns)
                 except OSError:
                     return self._finish(page, target_ns, tolerance_ns)
-                await near.after(left_ns - spin_ns)
             else:
                 await asyncio.sleep(min(left_ns - _ASYNC_LEAD_NS, _ASYNC_LOOK_AGAIN_NS) / _NS_PER_S)
             first = False
