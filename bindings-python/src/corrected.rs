@@ -49,7 +49,9 @@ fn maker(py: Python<'_>) -> PyResult<&'static Maker> {
 /// with its own: making a tuple and letting go of it takes as long as the reading. There are two, since the variable that
 /// a caller puts the new one into usually holds the last one until then.
 #[derive(Default)]
-pub(crate) struct Kept(UnsafeCell<[Option<(Rest, Py<PyAny>)>; 2]>);
+pub(crate) struct Kept(UnsafeCell<[Slot; 2]>);
+
+type Slot = Option<(Rest, Py<PyAny>)>;
 
 /// The fields besides the two times, which rarely differ from one reading to the next.
 #[derive(Clone, Copy, PartialEq)]
