@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from chronotick import ChronoTickClient
+from chronotick import ChronoTickClient, TargetPastError
 
 WAITS = 1000
 PAIRS = 500
@@ -59,7 +59,11 @@ def started_at(page, begin_ns, results):
     """When this process went on after each of the moments, by a clock that both share."""
     clock, at_ns = ChronoTickClient(page), []
     for n in range(PAIRS):
-        clock.wait_until_ns(begin_ns + n * PAIR_EVERY_NS)
+        try:
+            clock.wait_until_ns(begin_ns + n * PAIR_EVERY_NS)
+        except TargetPastError:
+            # A busy machine held us up for the whole time since the last one: that counts, too.
+            pass
         at_ns.append(time.monotonic_ns())
     results.put(at_ns)
 

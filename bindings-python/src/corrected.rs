@@ -2,12 +2,13 @@
 #![allow(unsafe_code)]
 
 use crate::reading::source_word;
-use chronotick::{Reading, Span};
+use chronotick::{Reading, Source, Span};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyFloat, PyTuple, PyType};
+use std::cell::UnsafeCell;
 
 /// How an instance is made. Calling the class would first run the Python function that a named tuple has for its
 /// keywords, which costs more than the reading.
@@ -44,40 +45,103 @@ fn maker(py: Python<'_>) -> PyResult<&'static Maker> {
     })
 }
 
+/// The tuples given out last. One that nobody else has any more is given out again with the new times in it, as `zip` does
+/// with its own: making a tuple and letting go of it takes as long as the reading. There are two, since the variable that
+/// a caller puts the new one into usually holds the last one until then.
+#[derive(Default)]
+pub(crate) struct Kept(UnsafeCell<[Slot; 2]>);
+
+type Slot = Option<(Rest, Py<PyAny>)>;
+
+/// The fields besides the two times, which rarely differ from one reading to the next.
+#[derive(Clone, Copy, PartialEq)]
+struct Rest {
+    sigma_ns: i64,
+    confidence: f32,
+    source: Source,
+    offset_ns: i64,
+    drift_rate: f64,
+}
+
+// SAFETY: the cell is reached in `corrected_time` and `make` alone, with an attached interpreter; the module says that it uses
+// the GIL, and nothing that lets go of the GIL happens while the cell is borrowed.
+unsafe impl Sync for Kept {}
+
 /// A reading as the old client gives it. A float of Unix seconds has a step of 238 ns.
-pub(crate) fn corrected_time<'py>(py: Python<'py>, reading: &Reading) -> PyResult<Bound<'py, PyAny>> {
+// Always inlined, as `Client::now` is, and for the same reason.
+#[inline(always)]
+pub(crate) fn corrected_time<'py>(
+    py: Python<'py>,
+    kept: &Kept,
+    reading: &Reading,
+) -> PyResult<Bound<'py, PyAny>> {
+    let rest = Rest {
+        sigma_ns: reading.sigma().as_ns(),
+        confidence: reading.confidence,
+        source: reading.source,
+        offset_ns: offset_correction(reading).as_ns(),
+        drift_rate: reading.drift_rate,
+    };
+    let times = [reading.corrected.as_secs_f64(), reading.system.as_secs_f64()];
+    // SAFETY: nobody else has a reference to the slots meanwhile: what follows makes floats and puts them into a tuple in
+    // place of others, neither of which lets other code run.
+    for (of, made) in unsafe { &*kept.0.get() }.iter().flatten() {
+        // SAFETY: a valid object; the count is read by the thread that has the GIL.
+        if *of == rest && unsafe { ffi::Py_REFCNT(made.as_ptr()) } == 1 {
+            for (at, time) in (0..).zip(times) {
+                set(py, made.as_ptr(), at, PyFloat::new(py, time).into_any())?;
+            }
+            return Ok(made.bind(py).clone());
+        }
+    }
+    make(py, kept, rest, times)
+}
+
+#[inline(never)]
+fn make<'py>(py: Python<'py>, kept: &Kept, rest: Rest, times: [f64; 2]) -> PyResult<Bound<'py, PyAny>> {
     let maker = maker(py)?;
     let float = |x: f64| PyFloat::new(py, x).into_any();
     let fields = [
-        float(reading.corrected.as_secs_f64()),
-        float(reading.system.as_secs_f64()),
-        float(reading.sigma().as_ns() as f64 / 1e9),
-        float(f64::from(reading.confidence)),
-        source_word(py, reading.source).clone().into_any(),
-        float(offset_correction_s(reading)),
-        float(reading.drift_rate),
+        float(times[0]),
+        float(times[1]),
+        float(rest.sigma_ns as f64 / 1e9),
+        float(f64::from(rest.confidence)),
+        source_word(py, rest.source).clone().into_any(),
+        float(rest.offset_ns as f64 / 1e9),
+        float(rest.drift_rate),
     ];
-    if maker.filled_in_place { fill(py, maker, fields) } else { call(py, maker, fields) }
-}
-
-fn fill<'py>(
-    py: Python<'py>,
-    maker: &Maker,
-    fields: [Bound<'py, PyAny>; FIELDS as usize],
-) -> PyResult<Bound<'py, PyAny>> {
+    if !maker.filled_in_place {
+        return call(py, maker, fields);
+    }
     // SAFETY: the class derives from tuple, so its instances are allocated by their number of items, all NULL at first.
     let made = unsafe { ffi::PyType_GenericAlloc(maker.class.bind(py).as_type_ptr(), FIELDS) };
     // SAFETY: a new reference, or NULL with an exception set. A tuple with NULL items may be let go of.
     let made = unsafe { Bound::from_owned_ptr_or_err(py, made) }?;
     for (at, field) in (0..).zip(fields) {
-        // SAFETY: a tuple that nobody else refers to yet; the place is one of its seven, and takes over the reference.
-        if unsafe { ffi::PyTuple_SetItem(made.as_ptr(), at, field.into_ptr()) } != 0 {
-            return Err(PyErr::fetch(py));
-        }
+        set(py, made.as_ptr(), at, field)?;
     }
+    let new = Some((rest, made.clone().unbind()));
+    let oldest = {
+        // SAFETY: as in `corrected_time`; only references move here.
+        let [last, before] = unsafe { &mut *kept.0.get() };
+        std::mem::replace(before, std::mem::replace(last, new))
+    };
+    // Now that nobody is in there: letting go of a tuple may run what somebody gave its class.
+    drop(oldest);
     Ok(made)
 }
 
+/// Puts a field into a tuple of ours that nobody else refers to.
+#[inline(always)]
+fn set(py: Python<'_>, made: *mut ffi::PyObject, at: isize, field: Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: a tuple with one reference, which is its condition; the place is one of its seven, and takes over the field.
+    match unsafe { ffi::PyTuple_SetItem(made, at, field.into_ptr()) } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(py)),
+    }
+}
+
+#[cold]
 fn call<'py>(
     py: Python<'py>,
     maker: &Maker,
@@ -92,8 +156,10 @@ fn call<'py>(
 }
 
 /// The correction at the page's prediction time: today's without the drift since then.
-fn offset_correction_s(reading: &Reading) -> f64 {
+#[inline(always)]
+fn offset_correction(reading: &Reading) -> Span {
     let drift_ns = reading.age().as_ns() as f64 * reading.drift_rate;
-    let correction: Span = reading.corrected - reading.system;
-    (correction - Span::from_ns(drift_ns.round() as i64)).as_secs_f64()
+    // Rounded by hand: without the newest instructions `f64::round` is a call.
+    let drift = Span::from_ns((drift_ns + 0.5_f64.copysign(drift_ns)) as i64);
+    reading.corrected - reading.system - drift
 }

@@ -1,6 +1,7 @@
 //! The native module `chronotick._native`: the client of the clock page, as Python sees it.
 #![deny(unsafe_code)]
 
+mod alarm;
 mod convert;
 mod corrected;
 mod page;
@@ -10,11 +11,14 @@ use chronotick::ErrorCode;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-/// The clock page, natively. The public names are in `chronotick`.
-#[pymodule]
+/// The clock page, natively. The public names are in `chronotick`. Free-threaded interpreters load no module of the stable ABI
+/// that this one is built for; should they, this one has the GIL turned on.
+#[pymodule(gil_used = true)]
 mod _native {
     use super::{Bound, ErrorCode, PyModule, PyModuleMethods, PyResult, PyTuple};
 
+    #[pymodule_export]
+    use crate::alarm::Alarm;
     #[pymodule_export]
     use crate::page::ClockPage;
     #[pymodule_export]

@@ -1,7 +1,7 @@
 //! An attached clock page as a Python object.
 
 use crate::convert::{attach_error, int64, read_error, wait_error};
-use crate::corrected::corrected_time;
+use crate::corrected::{Kept, corrected_time};
 use crate::reading::{Reading, status_word};
 use chronotick::os_clock::boottime;
 use chronotick::{Client, Flags, ReadError, Span, Timestamp, WaitError, Waited};
@@ -15,9 +15,12 @@ const SPUN: Span = Span::from_ms(1);
 
 /// An attached clock page. All threads may share one.
 ///
-/// Boxed, since a client begins on a cache line and Python's objects begin on any 16 bytes.
+/// The client is boxed, since it begins on a cache line and Python's objects begin on any 16 bytes.
 #[pyclass(frozen, module = "chronotick._native")]
-pub(crate) struct ClockPage(Box<Client>);
+pub(crate) struct ClockPage {
+    client: Box<Client>,
+    kept: Kept,
+}
 
 /// Python's allocator gives no more, and PyO3 does not ask for more.
 const _: () = assert!(align_of::<ClockPage>() <= 16 && align_of::<Reading>() <= 16);
@@ -28,51 +31,53 @@ impl ClockPage {
     #[new]
     #[pyo3(signature = (name = None))]
     fn attach(py: Python<'_>, name: Option<&str>) -> PyResult<Self> {
-        Client::attach_named(name).map(|c| Self(Box::new(c))).map_err(|e| attach_error(py, &e))
+        Client::attach_named(name)
+            .map(|c| Self { client: Box::new(c), kept: Kept::default() })
+            .map_err(|e| attach_error(py, &e))
     }
 
     /// Where the page is.
     #[getter]
     fn path(&self) -> &std::path::Path {
-        self.0.path()
+        self.client.path()
     }
 
     /// The time now, with its bound, sigma and status.
     fn now(&self, py: Python<'_>) -> PyResult<Reading> {
-        self.0.now().map(Reading).map_err(|e| read_error(py, &e))
+        self.client.now().map(Reading).map_err(|e| read_error(py, &e))
     }
 
     /// The corrected time now, Unix ns; an error where the clock is not usable, since a number carries no status.
     fn now_ns(&self, py: Python<'_>) -> PyResult<i64> {
-        self.0.now_ns().map_err(|e| read_error(py, &e))
+        self.client.now_ns().map_err(|e| read_error(py, &e))
     }
 
     /// The time now, if it is known to within this many nanoseconds on each side.
     fn now_within(&self, py: Python<'_>, max_error_ns: &Bound<'_, PyAny>) -> PyResult<Reading> {
         let max_error = Span::from_ns(int64(max_error_ns, "max_error_ns")?);
-        self.0.now_within(max_error).map(Reading).map_err(|e| read_error(py, &e))
+        self.client.now_within(max_error).map(Reading).map_err(|e| read_error(py, &e))
     }
 
     /// The reading for the moment this far away, ns, past (negative) or future.
     fn at(&self, py: Python<'_>, from_now_ns: &Bound<'_, PyAny>) -> PyResult<Reading> {
         let from_now = Span::from_ns(int64(from_now_ns, "from_now_ns")?);
-        self.0.at(from_now).map(Reading).map_err(|e| read_error(py, &e))
+        self.client.at(from_now).map(Reading).map_err(|e| read_error(py, &e))
     }
 
     /// The reading for the moment at which the system clock showed this, Unix ns.
     fn at_system_time(&self, py: Python<'_>, system_ns: &Bound<'_, PyAny>) -> PyResult<Reading> {
         let system = Timestamp::from_ns(int64(system_ns, "system_ns")?);
-        self.0.at_system_time(system).map(Reading).map_err(|e| read_error(py, &e))
+        self.client.at_system_time(system).map(Reading).map_err(|e| read_error(py, &e))
     }
 
     /// The time now in float seconds, as the old client gives it; an error where the clock is not usable, since the tuple
     /// carries no status.
     fn get_time<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let reading = self.0.now().map_err(|e| read_error(py, &e))?;
-        if !reading.status.is_usable() {
-            return Err(read_error(py, &ReadError::Untrusted { status: reading.status }));
+        match self.client.now() {
+            Ok(reading) if reading.status.is_usable() => corrected_time(py, &self.kept, &reading),
+            Ok(reading) => Err(read_error(py, &ReadError::Untrusted { status: reading.status })),
+            Err(e) => Err(read_error(py, &e)),
         }
-        corrected_time(py, &reading)
     }
 
     /// The same for the moment this far ahead, ns; the clock must be usable now, and the page may run out until then.
@@ -82,20 +87,20 @@ impl ClockPage {
         from_now_ns: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let from_now = Span::from_ns(int64(from_now_ns, "from_now_ns")?);
-        let now = self.0.now().map_err(|e| read_error(py, &e))?;
+        let now = self.client.now().map_err(|e| read_error(py, &e))?;
         if !now.status.is_usable() {
             return Err(read_error(py, &ReadError::Untrusted { status: now.status }));
         }
-        let reading = self.0.at(from_now).map_err(|e| read_error(py, &e))?;
-        corrected_time(py, &reading)
+        let reading = self.client.at(from_now).map_err(|e| read_error(py, &e))?;
+        corrected_time(py, &self.kept, &reading)
     }
 
     /// The 128 bytes of the page, whole and untorn.
     fn page_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let read = || {
             // A reading looks for a page that was replaced, which a bare snapshot does not.
-            self.0.now()?;
-            self.0.snapshot()
+            self.client.now()?;
+            self.client.snapshot()
         };
         let record = read().map_err(|e| read_error(py, &e))?;
         Ok(PyBytes::new(py, &record.to_bytes()))
@@ -103,15 +108,15 @@ impl ClockPage {
 
     /// How far the clock can be trusted now.
     fn status<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyString>> {
-        self.0.status().map(|s| status_word(py, s)).map_err(|e| read_error(py, &e))
+        self.client.status().map(|s| status_word(py, s)).map_err(|e| read_error(py, &e))
     }
 
     /// True when the daemon has set both VALID and WARMUP_COMPLETE: how old clients judge it.
     fn is_ready(&self, py: Python<'_>) -> PyResult<bool> {
         let read = || {
             // A reading looks for a page that was replaced, which a bare snapshot does not.
-            self.0.now()?;
-            self.0.snapshot()
+            self.client.now()?;
+            self.client.snapshot()
         };
         let flags = read().map_err(|e| read_error(py, &e))?.flags;
         Ok(flags.has(Flags::VALID | Flags::WARMUP_COMPLETE))
@@ -137,7 +142,7 @@ impl ClockPage {
         let deadline = boottime() + timeout;
         loop {
             let left = deadline - boottime();
-            match py.detach(|| self.0.wait_synchronized(left.min(SIGNALS_EVERY))) {
+            match py.detach(|| self.client.wait_synchronized(left.min(SIGNALS_EVERY))) {
                 Ok(reading) => return Ok(Reading(reading)),
                 Err(e) if left <= SIGNALS_EVERY => return Err(wait_error(py, &e)),
                 Err(_) => py.check_signals()?,
@@ -148,7 +153,7 @@ impl ClockPage {
 
 impl ClockPage {
     fn wait(&self, py: Python<'_>, target: Timestamp, tolerance: Span) -> PyResult<Span> {
-        let begin = self.0.now().map_err(|e| read_error(py, &e))?.corrected;
+        let begin = self.client.now().map_err(|e| read_error(py, &e))?.corrected;
         if target < begin {
             // Refused by the client, whose error says by how much it is late or why the clock cannot be used.
             return self.slice(py, target, tolerance).map(|w| w.late_by).map_err(|e| wait_error(py, &e));
@@ -171,6 +176,6 @@ impl ClockPage {
     }
 
     fn slice(&self, py: Python<'_>, stop: Timestamp, tolerance: Span) -> Result<Waited, WaitError> {
-        py.detach(|| self.0.wait_until(stop, tolerance))
+        py.detach(|| self.client.wait_until(stop, tolerance))
     }
 }

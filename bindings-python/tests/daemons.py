@@ -50,13 +50,13 @@ def status(page):
 
 
 class Daemon:
-    """A running daemon that asks `server`; `page` is a path or a name."""
+    """A running daemon that asks `server`; `page` is a path or a name, `options` are more of its command line."""
 
-    def __init__(self, directory, server, page=None):
+    def __init__(self, directory, server, page=None, options=()):
         self.page = str(page or Path(directory) / "page")
         config = Path(directory) / "chronotick.toml"
         config.write_text(FAST)
-        command = [program(), "run", "--config", str(config), "--shm", self.page, "--server", server]
+        command = [program(), "run", "--config", str(config), "--shm", self.page, "--server", server, *options]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -1,7 +1,8 @@
-"""Waiting in asyncio: no thread, cancellation, the same errors; and using a client in a forked process."""
+"""Waiting in asyncio: no thread, a loop that goes on, cancellation, the same errors; and a client in a forked process."""
 
 import asyncio
 import gc
+import os
 import struct
 import threading
 import time
@@ -9,7 +10,7 @@ import time
 import pytest
 from support import DISRUPTED, SECOND_NS, VALID, WARMUP_COMPLETE, in_child, live_page
 
-from chronotick import ChronoTickClient, ChronoTickError, ClientClosedError, TargetPastError
+from chronotick import ChronoTickClient, ChronoTickError, ClientClosedError, TargetPastError, _alarms
 
 
 def test_a_wait_ends_at_or_after_its_target(page_file):
@@ -45,6 +46,113 @@ def test_many_wait_in_one_thread_and_the_loop_goes_on(page_file):
     before = threading.active_count()
     assert min(asyncio.run(wait())) >= 0
     assert len(ticks) > 2 and set(ticks) == {before}
+
+
+@pytest.fixture
+def long_last_stretch(monkeypatch):
+    """Waits are in their last stretch, which is no longer the event loop's own timer's, from the beginning."""
+    monkeypatch.setattr("chronotick.client._ASYNC_LEAD_NS", 3600 * SECOND_NS)
+
+
+def open_files():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.usefixtures("long_last_stretch")
+def test_other_tasks_run_while_waits_end(page_file):
+    clock, turns, ended_at = ChronoTickClient(page_file.path), 0, []
+
+    async def turn():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def wait_until(target_ns):
+        await clock.wait_until_ns_async(target_ns)
+        ended_at.append(turns)
+
+    async def wait():
+        turning = asyncio.create_task(turn())
+        begin_ns = clock.now_ns() + 10_000_000
+        await asyncio.gather(*(wait_until(begin_ns + n * 4_000_000) for n in range(50)))
+        turning.cancel()
+
+    asyncio.run(wait())
+    # A turn takes microseconds; where each wait blocks the loop there is one turn or two for each.
+    assert ended_at[0] > 10 and ended_at[-1] - ended_at[0] > 10 * len(ended_at), ended_at
+
+
+@pytest.mark.usefixtures("long_last_stretch")
+@pytest.mark.parametrize("tolerance_ns", [0, 1_000_000, 2_000_000])
+def test_waits_of_one_loop_end_in_their_order(tolerance_ns, page_file):
+    clock, ended = ChronoTickClient(page_file.path), []
+
+    async def wait_until(name, target_ns):
+        late_ns = await clock.wait_until_ns_async(target_ns, tolerance_ns)
+        assert late_ns >= 0 and clock.now_ns() >= target_ns + late_ns
+        ended.append(name)
+
+    async def wait():
+        begin_ns, files = clock.now_ns(), open_files()
+        await asyncio.gather(*(wait_until(n, begin_ns + n * 60_000_000) for n in (3, 1, 2)))
+        assert open_files() == files and not _alarms._of_loops
+
+    asyncio.run(wait())
+    assert ended == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("long_last_stretch")
+def test_a_wait_is_cancelled_in_its_last_stretch(page_file):
+    clock = ChronoTickClient(page_file.path)
+
+    async def wait():
+        files, threads = open_files(), threading.active_count()
+        tasks = [asyncio.create_task(clock.wait_until_ns_async(clock.now_ns() + 20 * SECOND_NS)) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert (open_files(), threading.active_count()) == (files + 1, threads), "they share one timer"
+        near = asyncio.create_task(clock.wait_until_ns_async(clock.now_ns() + 50_000_000))
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert await near >= 0
+        assert (open_files(), threading.active_count()) == (files, threads)
+
+    asyncio.run(wait())
+
+
+@pytest.mark.usefixtures("long_last_stretch")
+def test_a_loop_that_is_closed_during_a_wait_leaves_nothing(page_file):
+    clock, loop = ChronoTickClient(page_file.path), asyncio.new_event_loop()
+    gc.collect()
+    before = open_files()
+    loop.set_exception_handler(lambda *_: None)
+    task = loop.create_task(clock.wait_until_ns_async(clock.now_ns() + 20 * SECOND_NS))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert open_files() == before + 1
+    loop.close()
+    del loop, task
+    gc.collect()
+    assert open_files() <= before and not _alarms._of_loops
+
+
+@pytest.mark.usefixtures("long_last_stretch")
+def test_without_a_file_to_spare_a_wait_ends_all_the_same(page_file, monkeypatch):
+    def none_left():
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(_alarms, "Alarm", none_left)
+    clock = ChronoTickClient(page_file.path)
+    assert asyncio.run(clock.wait_until_ns_async(clock.now_ns() + 20_000_000)) >= 0
+
+
+def test_an_alarm_takes_64_bits():
+    for moment_ns in (-(1 << 63), -1, 0, 1, (1 << 63) - 1):
+        _alarms.Alarm().set(moment_ns)
+    with pytest.raises(ValueError, match="64 bits"):
+        _alarms.Alarm().set(1 << 63)
 
 
 def test_a_wait_can_be_cancelled(page_file):

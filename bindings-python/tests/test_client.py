@@ -88,6 +88,9 @@ def test_get_time_is_the_old_tuple(default_page):
 
 def test_many_tuples_come_and_go(page_file):
     clock = ChronoTickClient(page_file.path)
+    # Two are kept to be given out again.
+    kept = [clock.get_time() for _ in range(2)]
+    del kept
     before = sys.getrefcount(CorrectedTime)
     kept = [clock.get_time() for _ in range(5_000)]
     gc.collect()
@@ -95,6 +98,61 @@ def test_many_tuples_come_and_go(page_file):
     del kept
     gc.collect()
     assert sys.getrefcount(CorrectedTime) == before
+
+
+def test_a_tuple_that_somebody_has_is_never_changed(page_file):
+    clock, problems = ChronoTickClient(page_file.path), []
+
+    def read():
+        had = []
+        for n in range(3_000):
+            time_now = clock.get_time()
+            had.append((time_now, tuple(time_now)))
+            del time_now
+            # Ones that are let go of at once in between are given out again.
+            first, second = clock.get_time()[0], clock.get_time()[0]
+            if not had[-1][1][0] <= first <= second:
+                problems.append((n, first, second))
+            if n % 3 == 0:
+                had.pop(0)
+        problems.extend(pair for pair in had if tuple(pair[0]) != pair[1])
+        if len({id(time_now) for time_now, _ in had}) != len(had):
+            problems.append("the same one twice")
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+
+
+def test_a_tuple_given_out_again_is_of_the_page_as_it_is(page_file):
+    clock = ChronoTickClient(page_file.path)
+    for sequence, offset_s in ((4, 0.25), (6, 0.5), (8, 0.25)):
+        with open(page_file.path, "r+b") as page:
+            page.write(live_page(offset_s=offset_s, sequence=sequence))
+        for _ in range(4):
+            corrected, system, _, _, _, offset, _ = clock.get_time()
+            assert offset == offset_s and abs(corrected - system - offset_s) < 1e-6
+
+
+def test_a_class_that_reads_the_clock_when_a_tuple_goes(page_file):
+    clock, read = ChronoTickClient(page_file.path), []
+
+    def read_again(_):
+        if len(read) < 100:
+            read.append(clock.now_ns())
+            clock.get_time()
+
+    CorrectedTime.__del__ = read_again
+    try:
+        kept = [clock.get_time() for _ in range(10)]
+        del kept
+        assert clock.get_time().source == "ntp" and read
+    finally:
+        # While something else still has the clock: the function must not be what its last tuples go with.
+        del CorrectedTime.__del__
 
 
 def test_an_old_live_page(page_file):

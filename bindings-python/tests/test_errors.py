@@ -1,5 +1,6 @@
 """Every error that a program may meet: what it is, its code, and that it says what to do."""
 
+import asyncio
 import math
 import os
 from pathlib import Path
@@ -37,6 +38,7 @@ def test_a_clock_that_is_not_usable(page_file, page, status):
         clock.now_ns,
         lambda: clock.get_future_time(1),
         lambda: clock.wait_until_ns(ahead_ns),
+        lambda: asyncio.run(clock.wait_until_ns_async(ahead_ns)),
         lambda: clock.wait_synchronized(0),
     )
     for call in calls:
@@ -94,6 +96,8 @@ def test_absurd_numbers(page_file, number):
     clock = ChronoTickClient(page_file.path)
     with pytest.raises(ValueError):
         clock.wait_until(number)
+    with pytest.raises(ValueError):
+        asyncio.run(clock.wait_until_async(number))
     if not (isinstance(number, int | float) and 0 <= number <= 3600):
         with pytest.raises(ValueError):
             clock.get_future_time(number)

@@ -297,10 +297,12 @@ def test_what_the_client_program_refuses(tmp_path):
     for arguments in (
         ["monitor", "--interval", "0"],
         ["monitor", "--interval", "nan"],
-        ["monitor", "--plot", "picture.png"],
         ["benchmark", "--iterations", "0"],
     ):
         assert "give" in run([*client, *arguments], env, 2).stderr
+    for name in ("picture.png", "picture", "up/there.pdf", ".."):
+        assert "only SVG is written; give " in run([*client, "monitor", "--plot", name], env, 2).stderr
+    assert "give picture.svg. " in run([*client, "monitor", "--plot", "picture.png"], env, 2).stderr
 
 
 @pytest.mark.parametrize(

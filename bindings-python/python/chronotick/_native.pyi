@@ -5,7 +5,7 @@ from typing import Literal, final
 
 from chronotick.client import CorrectedTime
 
-__all__ = ["ERROR_CODES", "ClockPage", "Reading", "__version__", "evaluate"]
+__all__ = ["ERROR_CODES", "Alarm", "ClockPage", "Reading", "__version__", "evaluate"]
 
 __version__: str
 ERROR_CODES: tuple[str, ...]
@@ -56,6 +56,16 @@ class Reading:
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
+
+@final
+class Alarm:
+    """A timer that is readable from a moment of `CLOCK_BOOTTIME` on."""
+
+    def __new__(cls) -> Alarm: ...
+    def fileno(self) -> int:
+        """What an event loop watches."""
+    def set(self, boottime_ns: int) -> None:
+        """Readable from this moment on, and no longer of the moment before; at once if it has passed."""
 
 @final
 class ClockPage:

@@ -23,8 +23,10 @@ _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1_000_000
 _NATIVE = ("now", "now_ns", "get_time")
 _LONGEST_FUTURE_S = 3600
-# An event loop's timers are good to a millisecond or two; the rest of a wait is done natively.
+# An event loop's timers are good to a millisecond or two; a kernel timer of ours wakes it for the rest of a wait.
 _ASYNC_LEAD_NS = 2 * _NS_PER_MS
+# How long before the target the event loop is woken, to spin until then: more than the waking usually takes.
+_ASYNC_SPIN_NS = 250_000
 # The page may change while the event loop sleeps.
 _ASYNC_LOOK_AGAIN_NS = 250 * _NS_PER_MS
 _USABLE = ("synchronized", "warming_up", "holdover", "legacy")
@@ -108,37 +110,52 @@ class ChronoTickClient:
         self.wait_until_ns(target_ns, _ns("tolerance_ms", tolerance_ms, _NS_PER_MS))
 
     async def wait_until_ns_async(self, target_ns: int, tolerance_ns: int = _NS_PER_MS) -> int:
-        """As `wait_until_ns`, for asyncio: no thread is kept, and cancelling the task ends the wait.
+        """As `wait_until_ns`, for asyncio: it takes no thread, and cancelling the task ends the wait.
 
-        The event loop's own timer sleeps until 1 to 2 ms before the target. The rest blocks the event loop, so that the
-        wait ends as sharply as a blocking one; other threads run meanwhile.
+        Other tasks run until 0.25 ms before the target: from there on the event loop is held up by a spin, so that the
+        wait ends as sharply as a blocking one; with a tolerance above a millisecond it is not held up at all. The waits
+        of a loop that end in the next 2 ms share a file descriptor; if there is none to be had, they block it so long.
         """
         # Whoever awaits has imported it; for all others it would be most of the time that our import takes.
         import asyncio
+
+        from chronotick._alarms import alarms
 
         if tolerance_ns < 0:
             raise InvalidArgumentError(f"tolerance_ns is {tolerance_ns}: give 0 or more")
         page, first, target_ns = self._page or self._attach(), True, operator.index(target_ns)
         if target_ns >> 63 not in (0, -1):
             raise InvalidArgumentError("target_ns does not fit in 64 bits: give nanoseconds")
+        spin_ns = _ASYNC_SPIN_NS if tolerance_ns <= _NS_PER_MS else 0
         while True:
             reading = page.now()
             left_ns = target_ns - reading.corrected_ns
-            if reading.status not in _USABLE or (first and left_ns <= _ASYNC_LEAD_NS):
-                # Near, past, or to be refused: the native wait says which.
-                return page.wait_until_ns(target_ns, tolerance_ns)
-            if left_ns <= 0:
-                return -left_ns
-            if left_ns <= _ASYNC_LEAD_NS:
+            if reading.status not in _USABLE:
+                # Says why not.
+                page.now_ns()
+            elif left_ns <= 0:
+                # A target that had passed is refused natively.
+                return page.wait_until_ns(target_ns, tolerance_ns) if first else -left_ns
+            elif left_ns <= spin_ns:
+                return self._finish(page, target_ns, tolerance_ns)
+            elif left_ns <= _ASYNC_LEAD_NS:
                 try:
-                    return page.wait_until_ns(target_ns, tolerance_ns)
-                except TargetPastError:
-                    # It passed between the reading and the wait.
-                    return max(0, page.now_ns() - target_ns)
+                    await alarms().after(left_ns - spin_ns)
+                except OSError:
+                    return self._finish(page, target_ns, tolerance_ns)
+            else:
+                await asyncio.sleep(min(left_ns - _ASYNC_LEAD_NS, _ASYNC_LOOK_AGAIN_NS) / _NS_PER_S)
             first = False
-            await asyncio.sleep(min(left_ns - _ASYNC_LEAD_NS, _ASYNC_LOOK_AGAIN_NS) / _NS_PER_S)
             # Closed, or forked, while it slept.
             page = self._page or self._attach()
+
+    @staticmethod
+    def _finish(page: ClockPage, target_ns: int, tolerance_ns: int) -> int:
+        try:
+            return page.wait_until_ns(target_ns, tolerance_ns)
+        except TargetPastError:
+            # It was ahead when the wait began.
+            return max(0, page.now_ns() - target_ns)
 
     async def wait_until_async(self, target_corrected_time: float, tolerance_ms: float = 1.0) -> None:
         """As `wait_until`, for asyncio; see `wait_until_ns_async`."""

@@ -22,6 +22,9 @@ const MAX_BODY: usize = 4096;
 /// Header lines in a request.
 const MAX_HEADERS: usize = 64;
 
+/// The one path that takes a POST, and nothing else.
+pub(crate) const POSTED_TO: &str = "/v1/wait";
+
 /// What is answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Answer {
@@ -213,10 +216,10 @@ fn answer(request: &[u8], waited: bool, handle: &impl Fn(&Request<'_>) -> Reply)
     match parsed.parse(request) {
         Ok(httparse::Status::Partial) if request.len() <= MAX_REQUEST => Progress::Partial,
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-            Progress::Done(bytes_of(&Answer::text(431, "the request is too large\n"), true))
+            Progress::Done(bytes_of(&Answer::text(431, "the request is too large\n"), "", true))
         }
         Err(e) => {
-            Progress::Done(bytes_of(&Answer::text(400, format!("this is no HTTP request: {e}\n")), true))
+            Progress::Done(bytes_of(&Answer::text(400, format!("this is no HTTP request: {e}\n")), "", true))
         }
         Ok(httparse::Status::Complete(head)) => answer_parsed(&parsed, &request[head..], waited, handle),
     }
@@ -228,7 +231,9 @@ fn answer_parsed(
     waited: bool,
     handle: &impl Fn(&Request<'_>) -> Reply,
 ) -> Progress {
-    let refuse = |code: u16, why: &str| Progress::Done(bytes_of(&Answer::text(code, why), true));
+    let target = parsed.path.unwrap_or_default().split('#').next().unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let refuse = |code: u16, why: &str| Progress::Done(bytes_of(&Answer::text(code, why), path, true));
     let is_post = match parsed.method {
         Some("GET" | "HEAD") => false,
         Some("POST") => true,
@@ -252,15 +257,13 @@ fn answer_parsed(
             },
         }
     }
-    let target = parsed.path.unwrap_or_default().split('#').next().unwrap_or_default();
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     match handle(&Request { is_post, path, query, body, waited }) {
         Reply::Later(at) => Progress::Later(at),
-        Reply::Now(answer) => Progress::Done(bytes_of(&answer, parsed.method != Some("HEAD"))),
+        Reply::Now(answer) => Progress::Done(bytes_of(&answer, path, parsed.method != Some("HEAD"))),
     }
 }
 
-fn bytes_of(answer: &Answer, has_body: bool) -> Vec<u8> {
+fn bytes_of(answer: &Answer, path: &str, has_body: bool) -> Vec<u8> {
     let reason = match answer.code {
         200 => "OK",
         400 => "Bad Request",
@@ -273,7 +276,11 @@ fn bytes_of(answer: &Answer, has_body: bool) -> Vec<u8> {
         503 => "Service Unavailable",
         _ => "Error",
     };
-    let allow = if answer.code == 405 { "Allow: GET, HEAD, POST\r\n" } else { "" };
+    let allow = match (answer.code, path == POSTED_TO) {
+        (405, true) => "Allow: POST\r\n",
+        (405, false) => "Allow: GET, HEAD\r\n",
+        _ => "",
+    };
     let mut bytes = format!(
         "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{allow}\
          Connection: close\r\n\r\n",
@@ -350,6 +357,8 @@ mod tests {
         check(b"HEAD /a HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n", "");
         check(b"GET /b HTTP/1.1\r\n\r\n", "HTTP/1.1 404 ", "no\n");
         check(b"PUT /a HTTP/1.1\r\n\r\n", "HTTP/1.1 405 ", "only GET, HEAD and POST are answered\n");
+        assert!(done(b"PUT /a HTTP/1.1\r\n\r\n").contains("\r\nAllow: GET, HEAD\r\n"));
+        assert!(done(b"PUT /v1/wait HTTP/1.1\r\n\r\n").contains("\r\nAllow: POST\r\n"));
         check(b"POST /a?q HTTP/1.1\r\nContent-Length: 2\r\n\r\nhixx", "HTTP/1.1 200 ", "q hi\n");
         check(
             b"POST /a HTTP/1.1\r\ncontent-length: x\r\n\r\n",

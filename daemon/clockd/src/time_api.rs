@@ -2,7 +2,7 @@
 //!
 //! Nanoseconds since the Unix epoch are strings: not every reader of JSON keeps 19 digits of a number.
 
-use crate::http::{Answer, Reply, Request};
+use crate::http::{Answer, POSTED_TO, Reply, Request};
 use chronotick::os_clock::boottime;
 use chronotick::{Client, Reading, Status};
 use chronotick_core::{Span, Timestamp};
@@ -69,8 +69,8 @@ pub(crate) fn reply(request: &Request<'_>, client: &Client) -> Option<Reply> {
         }
         ("/v1/time", false) => with_reading(client.now(), |r| shown(200, &Time::new(&r)).into()),
         ("/v1/bounds", false) => bounds(request.query, client),
-        ("/v1/wait", true) => wait(request, client),
-        ("/v1/wait", false) => problem(405, "POST to /v1/wait").into(),
+        (POSTED_TO, true) => wait(request, client),
+        (POSTED_TO, false) => problem(405, "POST to /v1/wait").into(),
         ("/v1/time" | "/v1/bounds", true) => problem(405, "GET this").into(),
         _ => return None,
     })

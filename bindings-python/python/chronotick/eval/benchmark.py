@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 from typing import Any
 
-from chronotick._native import ClockPage
-from chronotick.errors import ClientClosedError, InvalidArgumentError
-from chronotick.shm.config import ChronoTickData, read_data
+from chronotick.errors import InvalidArgumentError
+from chronotick.shm.config import ChronoTickData
+from chronotick.shm.reader import PageReader
 
 _NS_PER_S = 1_000_000_000
 
 
-class ChronoTickClient:
-    """Reads the page's record. It attaches when it is made; without a daemon that is a DaemonNotRunningError."""
-
-    def __init__(self, name: str | None = None) -> None:
-        """`name` is that of the page, or its absolute path; None is $CHRONOTICK_SHM, else the default name."""
-        self._page: ClockPage | None = ClockPage(name)
+class ChronoTickClient(PageReader):
+    """A reader of the page's record, and of the time. Without a daemon making one is a DaemonNotRunningError."""
 
     def read_data(self) -> ChronoTickData:
         """The record now, whole."""
-        return read_data(self._attached().page_bytes())
+        return self.read()
 
     def get_corrected_time(self) -> float:
         """Corrected time now, Unix seconds."""
@@ -77,26 +72,6 @@ class ChronoTickClient:
             "reads_per_second": _NS_PER_S / each_ns,
             "reads_per_second_millions": 1e3 / each_ns,
         }
-
-    def close(self) -> None:
-        """Lets go of the page; later reads are a ClientClosedError."""
-        self._page = None
-
-    def __enter__(self) -> ChronoTickClient:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _attached(self) -> ClockPage:
-        if self._page is None:
-            raise ClientClosedError("this ChronoTickClient is closed: make another one")
-        return self._page
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -84,7 +84,10 @@ def _positive(text: str) -> float:
 def _svg(text: str) -> Path:
     path = Path(text)
     if path.suffix.lower() != ".svg":
-        raise argparse.ArgumentTypeError(f"{text}: the picture is SVG; give a name that ends in .svg")
+        raise argparse.ArgumentTypeError(
+            f"{text}: only SVG is written; give {path.with_suffix('.svg') if path.name else 'a name that ends in .svg'}. "
+            "A browser shows it, and rsvg-convert or Inkscape make a PNG of it"
+        )
     return path
 
 

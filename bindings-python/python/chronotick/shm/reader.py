@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from chronotick._native import ClockPage
 from chronotick.errors import ClientClosedError
 from chronotick.shm.config import ChronoTickData, read_data
+
+_Reader = TypeVar("_Reader", bound="PageReader")
 
 
 class PageReader:
@@ -34,10 +37,10 @@ class PageReader:
         return self._attached().page_bytes()
 
     def close(self) -> None:
-        """Lets go of the page; later reads are a ClientClosedError."""
+        """Lets go of the page; later uses are a ClientClosedError."""
         self._page = None
 
-    def __enter__(self) -> PageReader:
+    def __enter__(self: _Reader) -> _Reader:
         return self
 
     def __exit__(
@@ -50,5 +53,5 @@ class PageReader:
 
     def _attached(self) -> ClockPage:
         if self._page is None:
-            raise ClientClosedError("this reader is closed: make another one")
+            raise ClientClosedError(f"this {type(self).__name__} is closed: make another one")
         return self._page
