@@ -39,6 +39,7 @@ pub(crate) fn config(data_dir: &Path) -> Config {
             ..Default::default()
         },
         max_in_flight: 8,
+        access: Default::default(),
     }
 }
 
