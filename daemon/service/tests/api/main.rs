@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests, which clippy does not know as tests")]
 
 mod auth_abuse;
+mod auth_docs;
 mod auth_keys;
 mod auth_tls;
 mod auth_tokens;

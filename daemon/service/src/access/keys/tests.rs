@@ -107,7 +107,7 @@ fn what_is_not_the_callers_is_not_there() {
         missing(keys.update(caller, id, draft(caller.tenant.as_str(), Role::Viewer), at(2)));
     }
     assert_eq!(keys.list(&b, None, 10), []);
-    assert_eq!(keys.list(&a, None, 10), [key.clone()]);
+    assert_eq!(keys.list(&a, None, 10), std::slice::from_ref(&key));
     assert_eq!(keys.list(&operator, None, 10).len(), 2);
     let mut paged = keys.list(&operator, None, 1);
     paged.extend(keys.list(&operator, Some(&paged[0].id), 10));
