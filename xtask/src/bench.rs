@@ -100,6 +100,19 @@ const BENCHES: &[Bench] = &[
         least_ratios: &[("kernel.create.single", 0.35), ("kernel.create.batch", 0.35), ("kernel.fire", 0.35)],
     },
     Bench {
+        name: "abuse",
+        what: "lateness of fires and memory under open streams, slow headers, garbage and huge bodies, beside a quiet run",
+        steps: &[Step {
+            name: "abuse",
+            command: "cargo build --quiet --release --package minoots \
+                      && cargo run --quiet --release --package minoots --example bench_abuse",
+            directory: ".",
+        }],
+        bars: &[],
+        least: &[("abuse.streams", 10_000.0)],
+        least_ratios: &[],
+    },
+    Bench {
         name: "clock",
         what: "our error against true time beside chronyd's, through the same relays, and the cost of both",
         steps: &[Step {

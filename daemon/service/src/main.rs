@@ -47,7 +47,8 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     // A closed stdout is no reason to stop.
     let _ = writeln!(
         out,
-        "minoots listening on http://{} (data {}, clock: {})",
+        "minoots listening on {}://{} (data {}, clock: {})",
+        service.scheme,
         service.addr,
         config.data_dir.display(),
         service.clock

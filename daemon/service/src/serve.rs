@@ -1,15 +1,18 @@
 //! Puts the service together, runs it, and takes it apart in the right order.
 
+use crate::access::authenticate::AuthenticatorError;
+use crate::access::now::Now;
+use crate::access::{Authenticator, Gate};
 use crate::actions::{Connector, Connectors, Orchestrator, Webhook};
 use crate::api::{self, App};
 use crate::clock::PageClock;
 use crate::config::Config;
+use crate::config::access::AuthMode;
 use crate::engine::{Engine, EngineConfig, EngineHandle, StartError, Started, Threads};
 use crate::ids;
+use crate::listen::{self, Tls, TlsError};
 use crate::store::{ControlStore, DiskControl, LogOptions, MemoryControl, embedded};
 use crate::telemetry::Metrics;
-use axum::Router;
-use axum::serve::ListenerExt;
 use minoots_kernel::TenantId;
 use std::io;
 use std::net::SocketAddr;
@@ -39,6 +42,12 @@ pub enum ServeError {
     /// The webhook client did not start.
     #[error("{0}")]
     Webhook(String),
+    /// Nobody could be let in.
+    #[error(transparent)]
+    Authenticator(#[from] AuthenticatorError),
+    /// The listener's certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 fn hint(reason: &io::Error) -> &'static str {
@@ -53,6 +62,8 @@ fn hint(reason: &io::Error) -> &'static str {
 pub struct Service {
     /// Where it listens; with port 0 asked for, the port it got.
     pub addr: SocketAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
     /// The clock in use, in words.
     pub clock: String,
     engine: EngineHandle,
@@ -78,13 +89,25 @@ impl Service {
             retention: config.retention,
         })?;
         let control = DiskControl::open(&config.data_dir.join("control")).map_err(StartError::from)?;
-        Self::assemble(config, listener, started, Arc::new(control)).await
+        let now = Now::new(PageClock::new(Some(&config.shm_name)));
+        Self::assemble(config, listener, started, Arc::new(control), now).await
     }
 
-    /// The same over an engine that was started elsewhere: on another store, another clock.
+    /// The same over an engine that was started elsewhere: on another store, another clock. Credentials are judged by
+    /// the clock of the operating system.
     pub async fn start_over(config: &Config, started: Started) -> Result<Self, ServeError> {
+        Self::start_over_with(config, started, Arc::new(MemoryControl::default()), Now::default()).await
+    }
+
+    /// The same with a control store, and a clock by which credentials are judged.
+    pub async fn start_over_with(
+        config: &Config,
+        started: Started,
+        control: Arc<dyn ControlStore>,
+        now: Now,
+    ) -> Result<Self, ServeError> {
         let listener = bind(config.listen).await?;
-        Self::assemble(config, listener, started, Arc::new(MemoryControl::default())).await
+        Self::assemble(config, listener, started, control, now).await
     }
 
     async fn assemble(
@@ -92,7 +115,11 @@ impl Service {
         listener: TcpListener,
         started: Started,
         control: Arc<dyn ControlStore>,
+        now: Now,
     ) -> Result<Self, ServeError> {
+        let access = &config.access;
+        let tls = access.tls.as_ref().map(|tls| Tls::load(tls, now.clone())).transpose()?;
+        let authenticator = Authenticator::open(access, control.clone(), now)?;
         let addr =
             listener.local_addr().map_err(|reason| ServeError::Listen { listen: config.listen, reason })?;
         let webhook: Arc<dyn Connector> = Arc::new(Webhook::new().map_err(ServeError::Webhook)?);
@@ -121,13 +148,36 @@ impl Service {
             feed,
             connectors,
             control,
-            gate: Arc::default(),
+            gate: Arc::new(Gate::default().with_authenticator(authenticator.clone())),
             audit: Arc::default(),
             metrics,
             shutdown: stop_serving.clone(),
         };
-        let server = tokio::spawn(serve_http(listener, api::router(app).await, stop_serving.clone()));
-        Ok(Self { addr, clock, engine, engine_threads, orchestrator, server, stop_serving, stop_actions })
+        if access.mode == AuthMode::Required && tls.is_none() && !addr.ip().to_canonical().is_loopback() {
+            tracing::warn!(
+                "credentials come over plain HTTP from other machines: set [tls], or put TLS in front"
+            );
+        }
+        // The public keys of issuers may be far away, and nobody has to wait for them yet.
+        tokio::spawn(async move { authenticator.refresh().await });
+        if let Some(tls) = &tls {
+            tokio::spawn(tls.clone().follow(stop_serving.clone()));
+        }
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let router = api::router(app).await;
+        let server =
+            tokio::spawn(listen::serve(listener, tls, access.listener, router, stop_serving.clone()));
+        Ok(Self {
+            addr,
+            scheme,
+            clock,
+            engine,
+            engine_threads,
+            orchestrator,
+            server,
+            stop_serving,
+            stop_actions,
+        })
     }
 
     /// Stops accepting, lets requests and action attempts end, then stops the engine. A fire whose actions have not
@@ -148,17 +198,6 @@ impl Service {
         if let Ok(Err(_panic)) = tokio::task::spawn_blocking(move || threads.join()).await {
             tracing::error!("a thread of the engine had panicked: see its message above");
         }
-    }
-}
-
-async fn serve_http(listener: TcpListener, router: Router, stop: CancellationToken) {
-    // Answers are small and each is wanted at once.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(e) = served {
-        tracing::error!("the listener failed: {e}");
     }
 }
 

@@ -1,8 +1,7 @@
 //! The gate: every request passes it, whatever protocol it came by.
 
-use super::{Caller, Peer, Subject, Verb};
+use super::{Authenticator, Caller, Subject, Verb};
 use crate::api::error::ApiError;
-use axum::http::request::Parts;
 
 /// What a request takes of the tenant's quotas.
 #[derive(Clone, Copy, Debug)]
@@ -27,15 +26,12 @@ pub enum Demand {
 
 /// Decides who comes in, and what they may do.
 #[derive(Clone, Debug, Default)]
-pub struct Gate {}
+pub struct Gate {
+    /// Says who asks (access/authenticate.rs).
+    pub(crate) authenticator: Authenticator,
+}
 
 impl Gate {
-    /// Says who asks.
-    pub async fn authenticate(&self, parts: &Parts) -> Result<Caller, ApiError> {
-        let from = parts.extensions.get::<Peer>().map(|peer| peer.addr);
-        Ok(Caller::local(from))
-    }
-
     /// Whether the caller may do this. What it may not even see is answered as what is not there.
     pub fn authorize(&self, _caller: &Caller, _verb: Verb, _subject: Subject<'_>) -> Result<(), ApiError> {
         Ok(())

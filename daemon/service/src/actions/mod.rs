@@ -9,7 +9,7 @@ mod webhook;
 
 pub use orchestrator::Orchestrator;
 pub use retry::RetryPolicy;
-pub use webhook::Webhook;
+pub use webhook::{Webhook, http_client};
 
 use crate::engine::FireOrder;
 use futures::future::BoxFuture;

@@ -53,27 +53,7 @@ struct Target<'a> {
 impl Webhook {
     /// With the system's root certificates. An error when the TLS library cannot be set up.
     pub fn new() -> Result<Self, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut roots = rustls::RootCertStore::empty();
-        let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if added == 0 {
-            tracing::warn!(
-                "no root certificates found on this machine: webhooks to https addresses will fail"
-            );
-        }
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| format!("cannot set up TLS: {e}"))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("minoots/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|e| format!("cannot set up the HTTP client: {}", chain(&e)))?;
-        Ok(Self { client })
+        Ok(Self { client: http_client()? })
     }
 
     async fn send(&self, attempt: Attempt<'_>) -> Outcome {
@@ -107,6 +87,29 @@ impl Webhook {
             Err(e) => Outcome::Retry { detail: chain(&e.without_url()), wait: None },
         }
     }
+}
+
+/// A client over the system's root certificates that follows no redirect and asks no proxy. An error when the TLS
+/// library cannot be set up.
+pub fn http_client() -> Result<Client, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if added == 0 {
+        tracing::warn!("no root certificates found on this machine: calls to https addresses will fail");
+    }
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| format!("cannot set up TLS: {e}"))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("minoots/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|e| format!("cannot set up the HTTP client: {}", chain(&e)))
 }
 
 impl Connector for Webhook {

@@ -4,6 +4,7 @@ pub mod error;
 mod feed;
 pub mod grpc;
 
+mod admin;
 mod batch;
 mod body;
 mod changes;
@@ -25,7 +26,7 @@ use crate::store::ControlStore;
 use crate::telemetry::Metrics;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use error::ApiError;
@@ -77,7 +78,13 @@ async fn authenticate(State(app): State<App>, request: Request, next: Next) -> R
             parts.extensions.insert(caller);
         }
         // Health needs no caller, and a wrong credential is worth an answer everywhere else.
-        Err(refused) if !is_open(parts.uri.path()) => return refused.into_response(),
+        Err(refused) if !is_open(parts.uri.path()) => {
+            return if is_grpc(&parts.headers) {
+                tonic::Status::from(refused).into_http()
+            } else {
+                refused.into_response()
+            };
+        }
         Err(_) => {}
     }
     next.run(Request::from_parts(parts, body)).await
@@ -90,10 +97,13 @@ fn is_open(path: &str) -> bool {
         || path.starts_with("/grpc.health.v1.Health/")
 }
 
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// gRPC has paths that no REST route has, and a media type of its own.
 async fn not_rest(State(grpc): State<Router>, request: Request) -> Response {
-    let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
-    if content_type.starts_with(b"application/grpc") {
+    if is_grpc(request.headers()) {
         return match grpc.oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},

@@ -33,6 +33,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/v1/timers/batch/pause", post(batch::pause))
         .route("/v1/timers/batch/resume", post(batch::resume))
         .route("/v1/events", get(events::stream))
+        .merge(super::admin::routes())
         .route("/v1/status", get(status))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))

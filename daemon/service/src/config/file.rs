@@ -1,6 +1,7 @@
 //! The configuration file: TOML in which every key is known.
 
 use super::ConfigError;
+use super::access::{AuthSection, ListenerSection, TlsSection};
 use crate::actions::RetryPolicy;
 use crate::engine::Retention;
 use crate::store::embedded::PARTITIONS_MAX;
@@ -25,6 +26,12 @@ pub struct ConfigFile {
     pub store: Option<StoreSection>,
     /// How actions are carried out.
     pub actions: Option<ActionsSection>,
+    /// Who comes in.
+    pub auth: Option<AuthSection>,
+    /// The listener's certificate.
+    pub tls: Option<TlsSection>,
+    /// How much anybody may take of the listener.
+    pub listener: Option<ListenerSection>,
 }
 
 /// The section `[store]`.
@@ -117,7 +124,7 @@ impl ActionsSection {
     }
 }
 
-fn within(key: &'static str, value: u64, min: u64, max: u64) -> Result<u64, ConfigError> {
+pub(super) fn within(key: &'static str, value: u64, min: u64, max: u64) -> Result<u64, ConfigError> {
     if (min..=max).contains(&value) {
         Ok(value)
     } else {

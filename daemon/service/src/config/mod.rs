@@ -1,7 +1,9 @@
 //! The settings of `minoots serve`: flags over environment over file over defaults.
 
+pub mod access;
 mod file;
 
+pub use access::AccessConfig;
 pub use file::ConfigFile;
 
 use crate::actions::RetryPolicy;
@@ -32,6 +34,8 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// How many action attempts run at once.
     pub max_in_flight: usize,
+    /// Who comes in.
+    pub access: AccessConfig,
 }
 
 /// What may be set from outside the file: one layer of settings.
@@ -86,10 +90,19 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A setting cannot be used.
+    #[error("{key}: {what}")]
+    Unusable {
+        /// The key in the file, or the variable.
+        key: String,
+        /// What is wrong, and what to write.
+        what: String,
+    },
     /// The address can be reached from other machines.
     #[error(
-        "{listen} can be reached from other machines, and this service asks nobody who they are: listen on a loopback \
-         address, or add --allow-remote-without-auth when something in front of it controls access"
+        "{listen} can be reached from other machines, and this service asks nobody who they are: set [auth] mode = \
+         \"required\" in the configuration, listen on a loopback address, or add --allow-remote-without-auth when \
+         something in front of it controls access"
     )]
     Remote {
         /// The address.
@@ -126,7 +139,10 @@ impl Config {
         let listen = parse_listen(&listen_text)?;
         let allow_remote =
             flags.allow_remote_without_auth.or(file.allow_remote_without_auth).unwrap_or(false);
-        if !is_loopback(listen.ip()) && !allow_remote {
+        let sections = access::AccessSections { auth: file.auth, tls: file.tls, listener: file.listener };
+        let bootstrap_key = env("MINOOTS_BOOTSTRAP_KEY").filter(|v| !v.is_empty());
+        let access = sections.load(allow_remote, bootstrap_key.map(|v| v.to_string_lossy().into_owned()))?;
+        if !is_loopback(listen.ip()) && !allow_remote && access.mode == access::AuthMode::None {
             return Err(ConfigError::Remote { listen });
         }
         let data_dir = match flags.data_dir.or(vars.data_dir).or(file.data) {
@@ -144,6 +160,7 @@ impl Config {
             retention: store.retention()?,
             retry: actions.retry_policy()?,
             max_in_flight: actions.max_in_flight()?,
+            access,
         })
     }
 }

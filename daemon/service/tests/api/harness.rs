@@ -5,11 +5,12 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
+use minoots::access::now::Now;
 use minoots::clock::{KernelClock, ManualClock, OsClock};
-use minoots::config::{Config, DEFAULT_SHM};
+use minoots::config::{AccessConfig, Config, DEFAULT_SHM};
 use minoots::engine::{Engine, EngineConfig, Retention};
 use minoots::serve::Service;
-use minoots::store::{EventLog, LogOptions, MemoryIndex, MemoryLog, PartitionStore, embedded};
+use minoots::store::{ControlStore, EventLog, LogOptions, MemoryIndex, MemoryLog, PartitionStore, embedded};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -39,6 +40,7 @@ pub(crate) fn config(data_dir: &Path) -> Config {
             ..Default::default()
         },
         max_in_flight: 8,
+        access: Default::default(),
     }
 }
 
@@ -85,6 +87,34 @@ impl Running {
         .unwrap();
         let service = Service::start_over(config, started).await.unwrap();
         Self { url: format!("http://{}", service.addr), client: client(), service }
+    }
+
+    /// With settings of who comes in, and a clock by which credentials are judged.
+    pub(crate) async fn with_access(
+        access: AccessConfig,
+        control: Arc<dyn ControlStore>,
+        clock: impl KernelClock + 'static,
+    ) -> Self {
+        let started = Engine::start(EngineConfig {
+            stores: vec![in_memory(MemoryLog::new())],
+            clock: Box::new(|| Box::new(OsClock)),
+            ids: minoots::ids::system(),
+            retention: Retention::default(),
+        })
+        .unwrap();
+        let config = Config { access, ..config(Path::new("memory")) };
+        let service = Service::start_over_with(&config, started, control, Now::new(clock)).await.unwrap();
+        Self { url: format!("{}://{}", service.scheme, service.addr), client: client(), service }
+    }
+
+    /// Asks with an API key or a token; JSON where there is some.
+    pub(crate) async fn ask(&self, method: &str, path: &str, bearer: &str, body: Option<Value>) -> Answer {
+        let method = method.parse().unwrap();
+        let mut request = self.client.request(method, format!("{}{path}", self.url)).bearer_auth(bearer);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        Answer::of(request).await
     }
 
     pub(crate) async fn stop(self) {

@@ -1,6 +1,11 @@
 //! The API as a client sees it: the real service on a real port, with a real receiver of webhooks.
 #![expect(clippy::unwrap_used, reason = "the helpers of tests, which clippy does not know as tests")]
 
+mod auth_abuse;
+mod auth_docs;
+mod auth_keys;
+mod auth_tls;
+mod auth_tokens;
 mod changes;
 mod create;
 mod docs;
