@@ -2,17 +2,23 @@
 
 use crate::actions::{Connector, Connectors, Orchestrator, Webhook};
 use crate::api::{self, App};
+use crate::audit::Audit;
 use crate::clock::PageClock;
 use crate::config::Config;
 use crate::engine::{Engine, EngineConfig, EngineHandle, StartError, Started, Threads};
 use crate::ids;
+use crate::schemas::Schemas;
+use crate::secrets::Secrets;
+use crate::signing::Signing;
 use crate::store::{ControlStore, DiskControl, LogOptions, MemoryControl, embedded};
 use crate::telemetry::Metrics;
 use axum::Router;
 use axum::serve::ListenerExt;
+use chronotick::os_clock::realtime;
 use minoots_kernel::TenantId;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -39,6 +45,9 @@ pub enum ServeError {
     /// The webhook client did not start.
     #[error("{0}")]
     Webhook(String),
+    /// The audit, the signing keys, the schemas or the secrets cannot be used.
+    #[error("{0}")]
+    Trust(String),
 }
 
 fn hint(reason: &io::Error) -> &'static str {
@@ -61,6 +70,27 @@ pub struct Service {
     server: JoinHandle<()>,
     stop_serving: CancellationToken,
     stop_actions: CancellationToken,
+    audit: Audit,
+}
+
+/// The parts that vouch for what the service says.
+struct Trust {
+    signing: Arc<Signing>,
+    schemas: Arc<Schemas>,
+    secrets: Arc<Secrets>,
+}
+
+impl Trust {
+    fn open(config: &Config, control: &Arc<dyn ControlStore>) -> Result<Self, ServeError> {
+        let told = |e: String| ServeError::Trust(e);
+        let master = config.secrets.master().map_err(told)?;
+        let signing = Signing::open(control.clone(), master.clone(), realtime().as_ns());
+        Ok(Self {
+            signing: Arc::new(signing.map_err(|e| told(e.to_string()))?),
+            schemas: Arc::new(Schemas::open(control.clone()).map_err(|e| told(e.to_string()))?),
+            secrets: Arc::new(Secrets::open(control.clone(), master).map_err(|e| told(e.to_string()))?),
+        })
+    }
 }
 
 impl Service {
@@ -78,13 +108,14 @@ impl Service {
             retention: config.retention,
         })?;
         let control = DiskControl::open(&config.data_dir.join("control")).map_err(StartError::from)?;
-        Self::assemble(config, listener, started, Arc::new(control)).await
+        Self::assemble(config, listener, started, Arc::new(control), Some(config.data_dir.join("audit")))
+            .await
     }
 
     /// The same over an engine that was started elsewhere: on another store, another clock.
     pub async fn start_over(config: &Config, started: Started) -> Result<Self, ServeError> {
         let listener = bind(config.listen).await?;
-        Self::assemble(config, listener, started, Arc::new(MemoryControl::default())).await
+        Self::assemble(config, listener, started, Arc::new(MemoryControl::default()), None).await
     }
 
     async fn assemble(
@@ -92,11 +123,22 @@ impl Service {
         listener: TcpListener,
         started: Started,
         control: Arc<dyn ControlStore>,
+        audit_dir: Option<PathBuf>,
     ) -> Result<Self, ServeError> {
         let addr =
             listener.local_addr().map_err(|reason| ServeError::Listen { listen: config.listen, reason })?;
-        let webhook: Arc<dyn Connector> = Arc::new(Webhook::new().map_err(ServeError::Webhook)?);
+        let trust = Trust::open(config, &control)?;
+        let webhook = Webhook::new(trust.signing.clone(), trust.secrets.clone());
+        let webhook: Arc<dyn Connector> = Arc::new(webhook.map_err(ServeError::Webhook)?);
         let connectors = Connectors::new([webhook]);
+        let audit = match audit_dir {
+            Some(dir) => {
+                let clock = Box::new(PageClock::new(Some(&config.shm_name)));
+                Audit::open(&dir, trust.signing.clone(), control.clone(), clock)
+                    .map_err(|e| ServeError::Trust(e.to_string()))?
+            }
+            None => Audit::default(),
+        };
         let Started { handle: engine, fires, feed, linker, threads: engine_threads, .. } = started;
         tokio::spawn(linker.run(vec![TenantId::default()]));
         let clock = match engine.status().await {
@@ -122,12 +164,25 @@ impl Service {
             connectors,
             control,
             gate: Arc::default(),
-            audit: Arc::default(),
+            audit: Arc::new(audit.clone()),
+            signing: trust.signing,
+            schemas: trust.schemas,
+            secrets: trust.secrets,
             metrics,
             shutdown: stop_serving.clone(),
         };
         let server = tokio::spawn(serve_http(listener, api::router(app).await, stop_serving.clone()));
-        Ok(Self { addr, clock, engine, engine_threads, orchestrator, server, stop_serving, stop_actions })
+        Ok(Self {
+            addr,
+            clock,
+            engine,
+            engine_threads,
+            orchestrator,
+            server,
+            stop_serving,
+            stop_actions,
+            audit,
+        })
     }
 
     /// Stops accepting, lets requests and action attempts end, then stops the engine. A fire whose actions have not
@@ -143,6 +198,8 @@ impl Service {
             server.abort();
             orchestrator.abort();
         }
+        let audit = self.audit;
+        let _ = tokio::task::spawn_blocking(move || audit.close()).await;
         self.engine.shutdown();
         let threads = self.engine_threads;
         if let Ok(Err(_panic)) = tokio::task::spawn_blocking(move || threads.join()).await {

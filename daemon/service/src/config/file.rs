@@ -25,6 +25,8 @@ pub struct ConfigFile {
     pub store: Option<StoreSection>,
     /// How actions are carried out.
     pub actions: Option<ActionsSection>,
+    /// Where the master key comes from.
+    pub secrets: Option<super::SecretsSection>,
 }
 
 /// The section `[store]`.
