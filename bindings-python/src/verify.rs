@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 /// The payload of a signed envelope, once its signature has been checked.
 #[pyfunction]
-pub fn verify_envelope(jwks: &str, kind: &str, envelope: &str) -> PyResult<String> {
+pub(crate) fn verify_envelope(jwks: &str, kind: &str, envelope: &str) -> PyResult<String> {
     let kind = match kind {
         "event" => Kind::Event,
         "receipt" => Kind::Receipt,
@@ -23,7 +23,13 @@ pub fn verify_envelope(jwks: &str, kind: &str, envelope: &str) -> PyResult<Strin
 
 /// Checks a webhook's signature.
 #[pyfunction]
-pub fn verify_webhook(jwks: &str, id: &str, timestamp: &str, signature: &str, body: &[u8]) -> PyResult<()> {
+pub(crate) fn verify_webhook(
+    jwks: &str,
+    id: &str,
+    timestamp: &str,
+    signature: &str,
+    body: &[u8],
+) -> PyResult<()> {
     Keys::from_jwks(jwks)
         .and_then(|keys| keys.check_webhook(id, timestamp, signature, body))
         .map_err(|e| PyValueError::new_err(e.to_string()))
