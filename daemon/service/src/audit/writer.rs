@@ -228,8 +228,9 @@ impl Worker {
             let wants_sync = is_closing || is_due || !waiting.is_empty();
             if let Err(e) = self.put_out(wants_sync) {
                 tracing::error!("the audit cannot be written to {}: {e}", self.directory.display());
-                // The lines stay in the buffer; the queue fills, and then commands wait.
-                let _ = inbox.is_full().then(|| std::thread::park_timeout(Duration::from_millis(100)));
+                // The lines stay in the buffer and are tried again; meanwhile the queue fills, and then commands wait.
+                self.dirty_since.get_or_insert(boottime());
+                std::thread::park_timeout(Duration::from_millis(100));
             }
             let is_time = boottime() >= self.checkpoint_at || is_closing;
             if is_time || self.tail.seq - self.checkpointed >= CHECKPOINT_LINES {
