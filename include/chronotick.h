@@ -642,6 +642,19 @@ const char *chronotick_source_name(uint32_t source);
  */
 const char *chronotick_version(void);
 
+/**
+ * Tells whether an ed25519 key made this signature over these bytes: 1 when it did, 0 when it did not, -1 when a pointer
+ * is NULL. `key` has 32 bytes, `signature` 64. docs/signing.md says which bytes are signed.
+ *
+ * # Safety
+ * `key` is NULL or has 32 readable bytes, `signature` is NULL or has 64; `message` has `length` of them, or is NULL with
+ * a `length` of 0.
+ */
+int32_t chronotick_verify_signature(const uint8_t *key,
+                                    const uint8_t *message,
+                                    size_t length,
+                                    const uint8_t *signature);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus

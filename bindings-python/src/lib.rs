@@ -6,6 +6,7 @@ mod convert;
 mod corrected;
 mod page;
 mod reading;
+mod verify;
 
 use chronotick::ErrorCode;
 use pyo3::prelude::*;
@@ -23,6 +24,9 @@ mod _native {
     use crate::page::ClockPage;
     #[pymodule_export]
     use crate::reading::{Reading, evaluate};
+
+    #[pymodule_export]
+    use crate::verify::{verify_envelope, verify_webhook};
 
     /// The code words of `chronotick::ErrorCode`, which every language shares.
     #[pymodule_init]

@@ -9,6 +9,7 @@ mod error;
 mod evaluate;
 mod names;
 mod types;
+mod verify;
 
 pub use client::{
     ChronotickClient, chronotick_at, chronotick_at_system_time, chronotick_client_close,
@@ -19,3 +20,4 @@ pub use error::{ChronotickError, chronotick_last_error_message};
 pub use evaluate::{chronotick_compare, chronotick_evaluate, chronotick_sigma_ns};
 pub use names::{chronotick_error_name, chronotick_source_name, chronotick_status_name, chronotick_version};
 pub use types::{ChronotickClocks, ChronotickOrder, ChronotickReading, ChronotickWaited};
+pub use verify::chronotick_verify_signature;

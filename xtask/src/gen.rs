@@ -11,12 +11,13 @@ const HEADER: &str = "include/chronotick.h";
 
 /// The files whose public items are the C API, in the order in which they appear in the header. The last two are the
 /// core's own page, source and status: there is one definition of each.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "ffi-c/src/error.rs",
     "ffi-c/src/types.rs",
     "ffi-c/src/client.rs",
     "ffi-c/src/evaluate.rs",
     "ffi-c/src/names.rs",
+    "ffi-c/src/verify.rs",
     "core/src/page/layout.rs",
     "core/src/page/reading.rs",
 ];

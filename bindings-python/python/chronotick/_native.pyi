@@ -109,3 +109,6 @@ def evaluate(
     counter: int | None = None,
 ) -> Reading:
     """The reading that a client would make of these 128 bytes at these clock readings."""
+
+def verify_envelope(jwks: str, kind: str, envelope: str) -> str: ...
+def verify_webhook(jwks: str, id: str, timestamp: str, signature: str, body: bytes) -> None: ...

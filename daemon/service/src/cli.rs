@@ -47,6 +47,7 @@ impl ServeArgs {
             listen: self.listen,
             data_dir: self.data,
             shm_name: self.shm,
+            master_key: None,
             allow_remote_without_auth: self.allow_remote_without_auth.then_some(true),
         };
         Config::load(flags, &|name| std::env::var_os(name), self.config.as_deref())

@@ -2,20 +2,27 @@
 
 use crate::access::authenticate::AuthenticatorError;
 use crate::access::now::Now;
+use crate::access::policy::{Policies, PolicyError};
 use crate::access::{Authenticator, Gate};
 use crate::actions::{Connector, Connectors, Orchestrator, Webhook};
 use crate::api::{self, App};
+use crate::audit::Audit;
 use crate::clock::PageClock;
 use crate::config::Config;
 use crate::config::access::AuthMode;
 use crate::engine::{Engine, EngineConfig, EngineHandle, StartError, Started, Threads};
 use crate::ids;
 use crate::listen::{self, Tls, TlsError};
+use crate::schemas::Schemas;
+use crate::secrets::Secrets;
+use crate::signing::Signing;
 use crate::store::{ControlStore, DiskControl, LogOptions, MemoryControl, embedded};
 use crate::telemetry::Metrics;
+use chronotick::os_clock::realtime;
 use minoots_kernel::TenantId;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -45,9 +52,15 @@ pub enum ServeError {
     /// Nobody could be let in.
     #[error(transparent)]
     Authenticator(#[from] AuthenticatorError),
+    /// The policies cannot be used.
+    #[error(transparent)]
+    Policies(#[from] PolicyError),
     /// The listener's certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The audit, the signing keys, the schemas or the secrets cannot be used.
+    #[error("{0}")]
+    Trust(String),
 }
 
 fn hint(reason: &io::Error) -> &'static str {
@@ -72,6 +85,27 @@ pub struct Service {
     server: JoinHandle<()>,
     stop_serving: CancellationToken,
     stop_actions: CancellationToken,
+    audit: Audit,
+}
+
+/// The parts that vouch for what the service says.
+struct Trust {
+    signing: Arc<Signing>,
+    schemas: Arc<Schemas>,
+    secrets: Arc<Secrets>,
+}
+
+impl Trust {
+    fn open(config: &Config, control: &Arc<dyn ControlStore>) -> Result<Self, ServeError> {
+        let told = |e: String| ServeError::Trust(e);
+        let master = config.secrets.master().map_err(told)?;
+        let signing = Signing::open(control.clone(), master.clone(), realtime().as_ns());
+        Ok(Self {
+            signing: Arc::new(signing.map_err(|e| told(e.to_string()))?),
+            schemas: Arc::new(Schemas::open(control.clone()).map_err(|e| told(e.to_string()))?),
+            secrets: Arc::new(Secrets::open(control.clone(), master).map_err(|e| told(e.to_string()))?),
+        })
+    }
 }
 
 impl Service {
@@ -90,7 +124,8 @@ impl Service {
         })?;
         let control = DiskControl::open(&config.data_dir.join("control")).map_err(StartError::from)?;
         let now = Now::new(PageClock::new(Some(&config.shm_name)));
-        Self::assemble(config, listener, started, Arc::new(control), now).await
+        let audit_dir = Some(config.data_dir.join("audit"));
+        Self::assemble(config, listener, started, Arc::new(control), now, audit_dir).await
     }
 
     /// The same over an engine that was started elsewhere: on another store, another clock. Credentials are judged by
@@ -107,7 +142,7 @@ impl Service {
         now: Now,
     ) -> Result<Self, ServeError> {
         let listener = bind(config.listen).await?;
-        Self::assemble(config, listener, started, control, now).await
+        Self::assemble(config, listener, started, control, now, None).await
     }
 
     async fn assemble(
@@ -116,14 +151,27 @@ impl Service {
         started: Started,
         control: Arc<dyn ControlStore>,
         now: Now,
+        audit_dir: Option<PathBuf>,
     ) -> Result<Self, ServeError> {
         let access = &config.access;
         let tls = access.tls.as_ref().map(|tls| Tls::load(tls, now.clone())).transpose()?;
         let authenticator = Authenticator::open(access, control.clone(), now)?;
+        let policies = Policies::load(access.policies.as_deref())?;
+        let gate = Gate::default().with_authenticator(authenticator.clone()).with_policies(policies);
         let addr =
             listener.local_addr().map_err(|reason| ServeError::Listen { listen: config.listen, reason })?;
-        let webhook: Arc<dyn Connector> = Arc::new(Webhook::new().map_err(ServeError::Webhook)?);
+        let trust = Trust::open(config, &control)?;
+        let webhook = Webhook::new(trust.signing.clone(), trust.secrets.clone());
+        let webhook: Arc<dyn Connector> = Arc::new(webhook.map_err(ServeError::Webhook)?);
         let connectors = Connectors::new([webhook]);
+        let audit = match audit_dir {
+            Some(dir) => {
+                let clock = Box::new(PageClock::new(Some(&config.shm_name)));
+                Audit::open(&dir, trust.signing.clone(), control.clone(), clock)
+                    .map_err(|e| ServeError::Trust(e.to_string()))?
+            }
+            None => Audit::default(),
+        };
         let Started { handle: engine, fires, feed, linker, threads: engine_threads, .. } = started;
         tokio::spawn(linker.run(vec![TenantId::default()]));
         let clock = match engine.status().await {
@@ -148,8 +196,11 @@ impl Service {
             feed,
             connectors,
             control,
-            gate: Arc::new(Gate::default().with_authenticator(authenticator.clone())),
-            audit: Arc::default(),
+            gate: Arc::new(gate),
+            audit: Arc::new(audit.clone()),
+            signing: trust.signing,
+            schemas: trust.schemas,
+            secrets: trust.secrets,
             metrics,
             shutdown: stop_serving.clone(),
         };
@@ -177,6 +228,7 @@ impl Service {
             server,
             stop_serving,
             stop_actions,
+            audit,
         })
     }
 
@@ -193,6 +245,8 @@ impl Service {
             server.abort();
             orchestrator.abort();
         }
+        let audit = self.audit;
+        let _ = tokio::task::spawn_blocking(move || audit.close()).await;
         self.engine.shutdown();
         let threads = self.engine_threads;
         if let Ok(Err(_panic)) = tokio::task::spawn_blocking(move || threads.join()).await {

@@ -1,7 +1,9 @@
 //! The gate: every request passes it, whatever protocol it came by.
 
+use super::policy::Policies;
 use super::{Authenticator, Caller, Subject, Verb};
 use crate::api::error::ApiError;
+use std::sync::Arc;
 
 /// What a request takes of the tenant's quotas.
 #[derive(Clone, Copy, Debug)]
@@ -29,12 +31,19 @@ pub enum Demand {
 pub struct Gate {
     /// Says who asks (access/authenticate.rs).
     pub(crate) authenticator: Authenticator,
+    policies: Arc<Policies>,
 }
 
 impl Gate {
+    /// With these policies.
+    pub(crate) fn with_policies(mut self, policies: Policies) -> Self {
+        self.policies = Arc::new(policies);
+        self
+    }
+
     /// Whether the caller may do this. What it may not even see is answered as what is not there.
-    pub fn authorize(&self, _caller: &Caller, _verb: Verb, _subject: Subject<'_>) -> Result<(), ApiError> {
-        Ok(())
+    pub fn authorize(&self, caller: &Caller, verb: Verb, subject: Subject<'_>) -> Result<(), ApiError> {
+        self.policies.authorize(caller, verb, subject)
     }
 
     /// Whether the tenant has room for this; it is taken when it has.

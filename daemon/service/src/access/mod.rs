@@ -8,6 +8,7 @@ pub mod grant;
 pub mod jwks;
 pub mod keys;
 pub mod now;
+pub mod policy;
 pub mod secret;
 pub mod tokens;
 pub mod verb;

@@ -126,10 +126,11 @@ impl Policies {
             ("loopback".to_string(), RestrictedExpression::new_bool(loopback)),
         ])
         .map_err(|e| text(&e))?;
-        let request = Request::new(principal.clone(), action, resource.uid(), context, None)
-            .map_err(|e| text(&e))?;
-        let caller = Entity::new(principal, caller_attributes(caller), [uid("Role", caller.role.as_str())?].into())
-            .map_err(|e| text(&e))?;
+        let request =
+            Request::new(principal.clone(), action, resource.uid(), context, None).map_err(|e| text(&e))?;
+        let caller =
+            Entity::new(principal, caller_attributes(caller), [uid("Role", caller.role.as_str())?].into())
+                .map_err(|e| text(&e))?;
         let mut all = vec![caller, resource];
         all.extend(roles()?);
         let entities = Entities::from_entities(all, None).map_err(|e| text(&e))?;
@@ -307,8 +308,10 @@ fn resource(caller: &Caller, subject: Subject<'_>) -> Result<Entity, String> {
         Entity::new_with_tags(uid("Timer", id)?, attributes(pairs), [], tags).map_err(|e| e.to_string())
     };
     match subject {
-        Subject::Tenant => Entity::new(uid("Tenant", tenant)?, attributes(vec![("tenant", tenant)]), [].into())
-            .map_err(|e| e.to_string()),
+        Subject::Tenant => {
+            Entity::new(uid("Tenant", tenant)?, attributes(vec![("tenant", tenant)]), [].into())
+                .map_err(|e| e.to_string())
+        }
         Subject::NewTimer(definition) => timer("new", definition),
         Subject::Timer(instance) => timer(&instance.id.to_string(), &instance.definition),
         Subject::Unknown(id) => thing(&id.to_string()),
@@ -372,8 +375,7 @@ pub struct Report {
 /// Puts the questions of a TOML file before our policies and those of a directory.
 pub fn run_policy_tests(directory: Option<&Path>, cases: &Path) -> Result<Report, String> {
     let policies = Policies::load(directory).map_err(|e| e.to_string())?;
-    let text =
-        std::fs::read_to_string(cases).map_err(|e| format!("cannot read {}: {e}", cases.display()))?;
+    let text = std::fs::read_to_string(cases).map_err(|e| format!("cannot read {}: {e}", cases.display()))?;
     let file: CasesFile =
         toml::from_str(&text).map_err(|e| format!("{} cannot be used: {e}", cases.display()))?;
     let mut report = Report::default();
@@ -388,7 +390,8 @@ pub fn run_policy_tests(directory: Option<&Path>, cases: &Path) -> Result<Report
 
 impl Case {
     fn differs(&self, policies: &Policies) -> Result<Option<String>, String> {
-        let wrong = |what: &str, text: &str| format!("the case {:?} has the {what} {text:?}: no such one", self.name);
+        let wrong =
+            |what: &str, text: &str| format!("the case {:?} has the {what} {text:?}: no such one", self.name);
         let verb = Verb::parse(&self.verb).ok_or_else(|| wrong("verb", &self.verb))?;
         let scopes = self.scopes.as_deref().map(super::grant::scopes_of).transpose();
         let caller = Caller {

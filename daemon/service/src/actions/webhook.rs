@@ -5,7 +5,11 @@
 
 use super::{Attempt, Connector, Outcome};
 use crate::render;
+use crate::secrets::{Secrets, has_secret};
+use crate::signing::Signing;
+use chronotick::os_clock::realtime;
 use futures::future::BoxFuture;
+use minoots_kernel::TenantId;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use serde::Deserialize;
@@ -25,6 +29,8 @@ const ANSWER_SHOWN_MAX_BYTES: usize = 200;
 /// Sends webhooks over one pool of connections.
 pub struct Webhook {
     client: Client,
+    signing: Arc<Signing>,
+    secrets: Arc<Secrets>,
 }
 
 /// The parameters of a webhook action.
@@ -52,8 +58,8 @@ struct Target<'a> {
 
 impl Webhook {
     /// With the system's root certificates. An error when the TLS library cannot be set up.
-    pub fn new() -> Result<Self, String> {
-        Ok(Self { client: http_client()? })
+    pub fn new(signing: Arc<Signing>, secrets: Arc<Secrets>) -> Result<Self, String> {
+        Ok(Self { client: http_client()?, signing, secrets })
     }
 
     async fn send(&self, attempt: Attempt<'_>) -> Outcome {
@@ -62,6 +68,10 @@ impl Webhook {
             Err(why) => return Outcome::Failed(why),
         };
         let mut headers = target.headers;
+        let uses_secrets = has_secret(&attempt.action.parameters_json);
+        if let Err(why) = self.fill(&attempt.order.timer.definition.tenant, &mut headers) {
+            return Outcome::Failed(why);
+        }
         match own_headers(&attempt) {
             Ok(own) => headers.extend(own),
             Err(why) => return Outcome::Failed(why),
@@ -72,12 +82,15 @@ impl Webhook {
             None if matches!(target.method, Method::GET | Method::DELETE) => None,
             None => Some(render::fired_webhook(attempt.order)),
         };
+        if let Err(why) = self.sign(&attempt, body.as_deref().unwrap_or_default(), &mut headers) {
+            return Outcome::Failed(why);
+        }
         if let Some(body) = body {
             headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
             request = request.body(body);
         }
         match request.headers(headers).send().await {
-            Ok(response) => judge(response).await,
+            Ok(response) => judge(response, uses_secrets).await,
             Err(e) if e.is_builder() => Outcome::Failed(chain(&e.without_url())),
             Err(e) if e.is_timeout() => Outcome::Retry {
                 detail: format!("no answer within {} ms", target.timeout.as_millis()),
@@ -110,6 +123,39 @@ pub fn http_client() -> Result<Client, String> {
         .user_agent(concat!("minoots/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|e| format!("cannot set up the HTTP client: {}", chain(&e)))
+}
+
+impl Webhook {
+    /// Puts the secrets into the headers, at this place only.
+    fn fill(&self, tenant: &TenantId, headers: &mut HeaderMap) -> Result<(), String> {
+        for (name, value) in headers.iter_mut() {
+            let Some(text) = value.to_str().ok().filter(|text| text.contains("${secret:")) else { continue };
+            let filled = self.secrets.fill(tenant, text).map_err(|e| format!("header {name}: {e}"))?;
+            let mut filled = HeaderValue::from_str(&filled)
+                .map_err(|_| format!("header {name}: the secret cannot go into a header"))?;
+            filled.set_sensitive(true);
+            *value = filled;
+        }
+        Ok(())
+    }
+
+    /// The signature in the form of Standard Webhooks.
+    fn sign(&self, attempt: &Attempt<'_>, body: &str, headers: &mut HeaderMap) -> Result<(), String> {
+        let id = attempt.idempotency_key();
+        let timestamp_s = realtime().as_ns().div_euclid(1_000_000_000);
+        let signature = self.signing.sign_webhook(&id, timestamp_s, body.as_bytes());
+        let pairs = [
+            ("webhook-id", id),
+            ("webhook-timestamp", timestamp_s.to_string()),
+            ("webhook-signature", signature),
+        ];
+        for (name, value) in pairs {
+            let value = HeaderValue::try_from(value.as_str())
+                .map_err(|_| format!("{name} would be {value:?}, which no header can carry"))?;
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        Ok(())
+    }
 }
 
 impl Connector for Webhook {
@@ -160,8 +206,17 @@ impl<'a> Target<'a> {
 
 fn user_headers(given: &BTreeMap<String, String>) -> Result<HeaderMap, String> {
     // These frame the message; a wrong one would break it or smuggle another.
-    const FRAMING: [&str; 6] =
-        ["host", "content-length", "transfer-encoding", "connection", "upgrade", "idempotency-key"];
+    const FRAMING: [&str; 9] = [
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "upgrade",
+        "idempotency-key",
+    ];
     let mut headers = HeaderMap::new();
     for (name, value) in given {
         let parsed = HeaderName::from_bytes(name.as_bytes())
@@ -196,7 +251,7 @@ fn own_headers(attempt: &Attempt<'_>) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
-async fn judge(mut response: Response) -> Outcome {
+async fn judge(mut response: Response, uses_secrets: bool) -> Outcome {
     let status = response.status();
     let wait = retry_after(response.headers());
     let mut read = 0;
@@ -213,7 +268,9 @@ async fn judge(mut response: Response) -> Outcome {
     if status.is_success() {
         return Outcome::Done(status.to_string());
     }
-    let shown = String::from_utf8_lossy(&start);
+    // A receiver may repeat what it was sent; what is not told cannot leak.
+    let start = if uses_secrets { &[][..] } else { &start };
+    let shown = String::from_utf8_lossy(start);
     let detail = match shown.trim() {
         "" => status.to_string(),
         text => format!("{status}: {text}"),

@@ -91,6 +91,7 @@ codes! {
     WRONG_STATE = 409 FailedPrecondition "The timer is past the state in which this can be done";
     VERSION_CONFLICT = 412 Aborted "The timer has changed since it was read";
     ALREADY_EXISTS = 409 AlreadyExists "There is something of this name";
+    NO_MASTER_KEY = 409 FailedPrecondition "The service has no master key to seal secrets with";
     IDEMPOTENCY_CONFLICT = 409 AlreadyExists "The idempotency key was used for another timer";
     BODY_TOO_LARGE = 413 ResourceExhausted "The body is too large";
     UNSUPPORTED_MEDIA_TYPE = 415 InvalidArgument "The body is not declared as JSON";

@@ -16,12 +16,16 @@ mod policies;
 mod query;
 mod rest;
 mod schedule;
+mod trust;
 mod values;
 
 use crate::access::Gate;
 use crate::actions::Connectors;
 use crate::audit::Audit;
 use crate::engine::{EngineHandle, Feed};
+use crate::schemas::Schemas;
+use crate::secrets::Secrets;
+use crate::signing::Signing;
 use crate::store::ControlStore;
 use crate::telemetry::Metrics;
 use axum::Router;
@@ -54,6 +58,12 @@ pub struct App {
     pub gate: Arc<Gate>,
     /// Where commands are written down.
     pub audit: Arc<Audit>,
+    /// The service's signing keys.
+    pub signing: Arc<Signing>,
+    /// Event and payload schemas.
+    pub schemas: Arc<Schemas>,
+    /// Sealed credentials.
+    pub secrets: Arc<Secrets>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Ends the streams, which would otherwise hold up a shutdown.
@@ -64,6 +74,7 @@ pub struct App {
 pub async fn router(app: App) -> Router {
     let grpc = grpc::router(app.clone()).await;
     rest::routes()
+        .merge(trust::routes())
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(app.clone())
         .merge(Router::new().fallback(not_rest).with_state(grpc))

@@ -2,7 +2,7 @@
 //! carried out, counted and written down.
 
 use super::App;
-use super::error::{ApiError, SHUTTING_DOWN};
+use super::error::{ApiError, INVALID_ACTION, SHUTTING_DOWN};
 use crate::access::{Caller, Demand, Subject, Verb};
 use crate::engine::{Answer, Cursor, EngineError, FeedEvent, TimerPage};
 use crate::store::{LedgerQuery, TimerQuery};
@@ -60,6 +60,14 @@ impl Session {
             definition.labels.entry(AGENT_LABEL.to_string()).or_insert_with(|| agent.to_string());
         }
         self.allow(Verb::CreateTimer, Subject::NewTimer(&definition))?;
+        self.app
+            .schemas
+            .check(&definition)
+            .and_then(|()| {
+                let secrets = self.app.secrets.check(&definition.tenant, &definition.actions);
+                secrets.map_err(|why| ApiError::new(&INVALID_ACTION, why))
+            })
+            .inspect_err(|e| self.app.audit.note(&self.caller, Verb::CreateTimer, "", Err(e)))?;
         Ok(definition)
     }
 

@@ -22,6 +22,8 @@ pub struct AccessConfig {
     pub issuers: Vec<IssuerConfig>,
     /// Whose certificates are taken.
     pub certificates: Vec<CertificateRule>,
+    /// The directory of the operator's policies.
+    pub policies: Option<PathBuf>,
     /// The listener's certificate; plain HTTP without.
     pub tls: Option<TlsConfig>,
     /// How much anybody may take of the listener.
@@ -178,6 +180,8 @@ impl Default for ListenerLimits {
 pub struct AuthSection {
     /// `none` or `required`.
     pub mode: Option<AuthMode>,
+    /// The directory of the operator's policies.
+    pub policies: Option<PathBuf>,
     /// Identity providers.
     #[serde(default)]
     pub issuers: Vec<IssuerSection>,
@@ -296,6 +300,7 @@ impl AccessSections {
             },
         };
         Ok(AccessConfig {
+            policies: auth.policies,
             mode,
             bootstrap_key,
             issuers: auth.issuers.into_iter().map(IssuerSection::load).collect::<Result<_, _>>()?,

@@ -2,15 +2,18 @@
 
 pub mod access;
 mod file;
+mod secrets;
 
 pub use access::AccessConfig;
 pub use file::ConfigFile;
+pub use secrets::SecretsSection;
 
 use crate::actions::RetryPolicy;
 use crate::engine::Retention;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// Where the service listens unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:7878";
@@ -36,6 +39,8 @@ pub struct Config {
     pub max_in_flight: usize,
     /// Who comes in.
     pub access: AccessConfig,
+    /// Where the master key comes from.
+    pub secrets: SecretsSection,
 }
 
 /// What may be set from outside the file: one layer of settings.
@@ -49,6 +54,8 @@ pub struct Layer {
     pub shm_name: Option<String>,
     /// `--allow-remote-without-auth`.
     pub allow_remote_without_auth: Option<bool>,
+    /// MINOOTS_MASTER_KEY.
+    pub master_key: Option<Zeroizing<String>>,
 }
 
 /// Why the settings cannot be used.
@@ -125,6 +132,7 @@ impl Layer {
             data_dir: env("MINOOTS_DATA").filter(|v| !v.is_empty()).map(PathBuf::from),
             shm_name: text("CHRONOTICK_SHM"),
             allow_remote_without_auth: None,
+            master_key: text("MINOOTS_MASTER_KEY").map(Zeroizing::new),
         }
     }
 }
@@ -161,6 +169,7 @@ impl Config {
             retry: actions.retry_policy()?,
             max_in_flight: actions.max_in_flight()?,
             access,
+            secrets: SecretsSection { from_env: vars.master_key, ..file.secrets.unwrap_or_default() },
         })
     }
 }

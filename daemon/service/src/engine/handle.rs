@@ -220,7 +220,8 @@ impl EngineHandle {
     }
 
     /// The partition of a timer.
-    fn place(&self, tenant: &TenantId, id: TimerId) -> usize {
+    /// The partition of a timer.
+    pub(crate) fn place(&self, tenant: &TenantId, id: TimerId) -> usize {
         partition_of(tenant, &id.as_u128().to_be_bytes(), self.count()) as usize
     }
 

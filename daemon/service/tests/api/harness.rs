@@ -41,6 +41,7 @@ pub(crate) fn config(data_dir: &Path) -> Config {
         },
         max_in_flight: 8,
         access: Default::default(),
+        secrets: Default::default(),
     }
 }
 
@@ -71,6 +72,12 @@ impl Running {
     pub(crate) async fn on_partitions(count: usize) -> Self {
         let stores = (0..count).map(|_| in_memory(MemoryLog::new())).collect();
         Self::over(&config(Path::new("memory")), stores, OsClock).await
+    }
+
+    /// The whole service as `minoots serve` starts it: with its audit and its own store on the disk.
+    pub(crate) async fn whole(config: &Config) -> Self {
+        let service = Service::start(config).await.unwrap();
+        Self { url: format!("http://{}", service.addr), client: client(), service }
     }
 
     pub(crate) async fn over(

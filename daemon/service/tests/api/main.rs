@@ -1,6 +1,7 @@
 //! The API as a client sees it: the real service on a real port, with a real receiver of webhooks.
 #![expect(clippy::unwrap_used, reason = "the helpers of tests, which clippy does not know as tests")]
 
+mod audit;
 mod auth_abuse;
 mod auth_docs;
 mod auth_keys;
@@ -17,3 +18,6 @@ mod grpc_changes;
 mod harness;
 mod history;
 mod program;
+mod schemas;
+mod secrets;
+mod signing;
