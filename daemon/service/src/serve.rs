@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// How long requests and action attempts that are under way may take to end at a shutdown.
 const GRACE: Duration = Duration::from_secs(10);
@@ -61,6 +62,7 @@ pub struct Service {
     server: JoinHandle<()>,
     stop_serving: CancellationToken,
     stop_actions: CancellationToken,
+    streams: TaskTracker,
 }
 
 impl Service {
@@ -104,6 +106,7 @@ impl Service {
             Err(e) => e.to_string(),
         };
         let metrics = Arc::new(Metrics::default());
+        let streams = TaskTracker::new();
         let (stop_serving, stop_actions) = (CancellationToken::new(), CancellationToken::new());
         let orchestrator = tokio::spawn(
             Orchestrator::new(
@@ -125,9 +128,10 @@ impl Service {
             audit: Arc::default(),
             metrics,
             shutdown: stop_serving.clone(),
+            streams: streams.clone(),
         };
         let server = tokio::spawn(serve_http(listener, api::router(app).await, stop_serving.clone()));
-        Ok(Self { addr, clock, engine, engine_threads, orchestrator, server, stop_serving, stop_actions })
+        Ok(Self { addr, clock, engine, engine_threads, orchestrator, server, stop_serving, stop_actions, streams })
     }
 
     /// Stops accepting, lets requests and action attempts end, then stops the engine. A fire whose actions have not
@@ -137,7 +141,8 @@ impl Service {
         self.stop_actions.cancel();
         // Each part has the grace from now; what is left after it is cut off.
         let (mut server, mut orchestrator) = (self.server, self.orchestrator);
-        let ended = async { tokio::join!(&mut server, &mut orchestrator) };
+        self.streams.close();
+        let ended = async { tokio::join!(&mut server, &mut orchestrator, self.streams.wait()) };
         if tokio::time::timeout(GRACE, ended).await.is_err() {
             tracing::warn!("requests or webhooks were still under way after {} s: cut off", GRACE.as_secs());
             server.abort();

@@ -3,7 +3,7 @@
 use super::error::{ApiError, INTERNAL};
 use super::etag::etag;
 use super::query::{ledger_query, list_query, refuse_parameters};
-use super::{App, batch, body, changes, definition, events, values};
+use super::{App, batch, body, changes, definition, events, socket, values};
 use crate::access::Caller;
 use crate::render::{self, HistoryEntryView, TimerView};
 use crate::telemetry;
@@ -33,6 +33,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/v1/timers/batch/pause", post(batch::pause))
         .route("/v1/timers/batch/resume", post(batch::resume))
         .route("/v1/events", get(events::stream))
+        .route("/v1/events/ws", get(socket::open))
         .route("/v1/status", get(status))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))

@@ -12,3 +12,5 @@ mod grpc_changes;
 mod harness;
 mod history;
 mod program;
+mod sockets;
+mod streams;
