@@ -3,6 +3,7 @@
 pub mod error;
 mod feed;
 pub mod grpc;
+pub mod openapi;
 
 mod batch;
 mod body;

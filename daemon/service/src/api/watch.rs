@@ -244,11 +244,12 @@ impl Watch {
         match self.handed_out {
             // With the place of its beginning a consumer loses nothing when it is cut off before the first event.
             None => return Told::Place(self.reached()),
-            Some(before) if now - before > STALL && self.subscription.behind() > 0 => {
-                self.subscription.take_lag();
-                return Told::Lag(self.reached());
+            Some(before) => {
+                let has_stalled = now - before > STALL && self.subscription.behind() > 0;
+                if self.subscription.take_lag() || has_stalled {
+                    return Told::Lag(self.reached());
+                }
             }
-            Some(_) => {}
         }
         let (heartbeat, shutdown) = (now + self.heartbeat, self.session.app.shutdown.clone());
         loop {
@@ -270,9 +271,6 @@ impl Watch {
                         return Told::Place(self.reached());
                     }
                 }
-            }
-            if self.subscription.take_lag() {
-                return Told::Lag(self.reached());
             }
         }
     }
