@@ -131,7 +131,17 @@ impl Service {
             streams: streams.clone(),
         };
         let server = tokio::spawn(serve_http(listener, api::router(app).await, stop_serving.clone()));
-        Ok(Self { addr, clock, engine, engine_threads, orchestrator, server, stop_serving, stop_actions, streams })
+        Ok(Self {
+            addr,
+            clock,
+            engine,
+            engine_threads,
+            orchestrator,
+            server,
+            stop_serving,
+            stop_actions,
+            streams,
+        })
     }
 
     /// Stops accepting, lets requests and action attempts end, then stops the engine. A fire whose actions have not

@@ -90,7 +90,9 @@ pub(super) async fn open(
         Some(_) => Some(follow(&app, &caller, Asked::read(&app, &query)?)?),
     };
     let upgrade = upgrade.map_err(|e| {
-        let detail = format!("{e}: open this address with a WebSocket client, or GET /v1/events for server-sent events");
+        let detail = format!(
+            "{e}: open this address with a WebSocket client, or GET /v1/events for server-sent events"
+        );
         ApiError::new(&UPGRADE_REQUIRED, detail)
     })?;
     Ok(upgrade
@@ -111,7 +113,8 @@ fn check_origin(caller: &Caller, headers: &HeaderMap) -> Result<(), ApiError> {
     if authority.zip(host).is_some_and(|(ours, host)| ours.eq_ignore_ascii_case(host)) {
         return Ok(());
     }
-    let detail = "the Origin is of another site: without authentication only pages of this service open sockets to it";
+    let detail =
+        "the Origin is of another site: without authentication only pages of this service open sockets to it";
     Err(ApiError::new(&FORBIDDEN, detail))
 }
 
@@ -162,7 +165,8 @@ async fn serve(
             None => {
                 let said = timeout(SUBSCRIBE_WITHIN, socket.recv());
                 let said = app.shutdown.run_until_cancelled(said).await;
-                let stopping = || ApiError::new(&SHUTTING_DOWN, "the service stops: subscribe when it is back");
+                let stopping =
+                    || ApiError::new(&SHUTTING_DOWN, "the service stops: subscribe when it is back");
                 let said = said.ok_or_else(|| Some(Farewell::of(&stopping())))?;
                 let late = |_| {
                     let detail = "nothing was subscribed to within 10 s: send {\"type\":\"subscribe\"}";

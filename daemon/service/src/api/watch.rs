@@ -134,7 +134,10 @@ impl EventFilter {
     pub(crate) fn add_kind(&mut self, code: &'static ErrorCode, text: &str) -> Result<(), ApiError> {
         let known = EVENT_KINDS.into_iter().find(|k| *k == text || k.strip_prefix("timer.") == Some(text));
         let kind = known.ok_or_else(|| {
-            ApiError::new(code, format!("type is {text:?}: the types of events are {}", EVENT_KINDS.join(", ")))
+            ApiError::new(
+                code,
+                format!("type is {text:?}: the types of events are {}", EVENT_KINDS.join(", ")),
+            )
         })?;
         if !self.kinds.contains(&kind) {
             self.kinds.push(kind);
@@ -286,8 +289,7 @@ impl Watch {
         if let Some(decided) = self.decided.get(&id) {
             return *decided;
         }
-        let decide =
-            |d: &TimerDefinition| self.session.sees_definition(d) && self.filter.wants_definition(d);
+        let decide = |d: &TimerDefinition| self.session.sees_definition(d) && self.filter.wants_definition(d);
         let is_wanted = match (&event.definition, &event.record.event) {
             (Some(definition), _)
             | (None, Event::Scheduled { definition, .. } | Event::Held { definition, .. }) => {

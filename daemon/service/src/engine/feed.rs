@@ -87,7 +87,8 @@ impl Shared {
         let mut fetched = VecDeque::new();
         for batch in &batches {
             let from = batch.records.partition_point(|r| r.sequence < next);
-            let records = &batch.records[from..][..(batch.records.len() - from).min(PAGE_EVENTS - fetched.len())];
+            let records =
+                &batch.records[from..][..(batch.records.len() - from).min(PAGE_EVENTS - fetched.len())];
             let definitions: HashMap<TimerId, _> = if with_definitions {
                 batch.changes.iter().map(|c| (c.after.id, &c.after.definition)).collect()
             } else {

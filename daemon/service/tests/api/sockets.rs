@@ -111,7 +111,8 @@ async fn a_client_that_reconnects_again_and_again_has_each_event_once() {
     };
     let (mut seen, mut made) = (Vec::new(), 0);
     for round in 1..=20_usize {
-        let timers: Vec<_> = (0..round).map(|i| json!({"name": format!("{}", made + i), "after": "1h"})).collect();
+        let timers: Vec<_> =
+            (0..round).map(|i| json!({"name": format!("{}", made + i), "after": "1h"})).collect();
         made += round;
         service.post_to("/v1/timers/batch", json!({"timers": timers})).await;
         let mut client = Client::open(&service, &format!("?after={place}")).await;
@@ -134,7 +135,8 @@ async fn a_client_that_reconnects_again_and_again_has_each_event_once() {
 /// Makes events that no socket buffer holds.
 async fn flood(service: &Running, batches: usize) {
     let label = "x".repeat(200);
-    let labels: Value = (0..10).map(|i| (format!("l{i}"), json!(label))).collect::<serde_json::Map<_, _>>().into();
+    let labels: Value =
+        (0..10).map(|i| (format!("l{i}"), json!(label))).collect::<serde_json::Map<_, _>>().into();
     for _ in 0..batches {
         let timers: Vec<_> =
             (0..1000).map(|_| json!({"name": "n", "after": "1h", "labels": labels})).collect();

@@ -177,7 +177,12 @@ async fn several_states_agents_and_teams_choose_timers_everywhere() {
     let both = json!({"agent": "bo", "labels": {"agent": "al"}});
     check_problem(&change("pause", both).await, 400, "invalid_field", "give one of them");
     check_problem(&change("pause", json!({"state": []})).await, 400, "invalid_field", "or a list of them");
-    check_problem(&change("pause", json!({"state": ["x"]})).await, 400, "invalid_field", "filter.state is \"x\"");
+    check_problem(
+        &change("pause", json!({"state": ["x"]})).await,
+        400,
+        "invalid_field",
+        "filter.state is \"x\"",
+    );
     let filter = v2::TimerFilter {
         states: vec![v2::TimerState::Paused.into()],
         labels: [("team".to_string(), "night".to_string())].into(),

@@ -109,7 +109,8 @@ fn schedule() -> Value {
 
 fn waits_for() -> Value {
     let upstream = answer([("id", id()), ("on", one_of(&UPSTREAM_ONS)), ("counts", or_null(flag()))]);
-    let need = json!({"oneOf": [{"type": "string", "enum": ["all", "any"]}, {"type": "integer", "minimum": 1}]});
+    let need =
+        json!({"oneOf": [{"type": "string", "enum": ["all", "any"]}, {"type": "integer", "minimum": 1}]});
     answer([("need", need), ("timers", list(upstream))])
 }
 
@@ -156,8 +157,7 @@ fn change_results() -> Value {
 }
 
 fn history_entry() -> Value {
-    let reasons =
-        ["misfire", "coalesced", "expired", "overlap", "buffer_full", "paused", "cancelled"];
+    let reasons = ["misfire", "coalesced", "expired", "overlap", "buffer_full", "paused", "cancelled"];
     answer([
         ("nominal_at", time()),
         ("outcome", json!({"type": "string", "enum": ["fired", "skipped", "buffered"]})),
@@ -186,8 +186,14 @@ fn status() -> Value {
     }
     answer([
         ("version", text()),
-        ("clock", answer([("source", clock_source()), ("detail", text()), ("max_error_ns", or_null(count()))])),
-        ("timers", json!({"type": "object", "required": STATES.words().collect::<Vec<_>>(), "properties": timers})),
+        (
+            "clock",
+            answer([("source", clock_source()), ("detail", text()), ("max_error_ns", or_null(count()))]),
+        ),
+        (
+            "timers",
+            json!({"type": "object", "required": STATES.words().collect::<Vec<_>>(), "properties": timers}),
+        ),
         ("in_memory", count()),
         ("last_sequence", count()),
         ("last_sequences", list(count())),

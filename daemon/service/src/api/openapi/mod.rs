@@ -97,7 +97,8 @@ fn operation(route: &RouteDoc) -> Value {
     }
     let in_path = if route.path.contains("{id}") { Some("id") } else { None };
     let named = in_path.iter().chain(route.parameters);
-    let named: Vec<_> = named.map(|name| json!({"$ref": format!("#/components/parameters/{name}")})).collect();
+    let named: Vec<_> =
+        named.map(|name| json!({"$ref": format!("#/components/parameters/{name}")})).collect();
     if !named.is_empty() {
         operation["parameters"] = named.into();
     }
@@ -131,7 +132,10 @@ fn problem(codes: &[&ErrorCode]) -> Value {
 fn links() -> Value {
     let to_timer = routes().iter().filter(|r| r.path.contains("/timers/{id}"));
     let link = |r: &RouteDoc| {
-        (r.operation.to_string(), json!({"operationId": r.operation, "parameters": {"id": "$response.body#/id"}}))
+        (
+            r.operation.to_string(),
+            json!({"operationId": r.operation, "parameters": {"id": "$response.body#/id"}}),
+        )
     };
     to_timer.map(link).collect::<Map<_, _>>().into()
 }

@@ -26,17 +26,30 @@ pub(super) fn all() -> Value {
         ("limit", one(limit, "limit", "At most so many.")),
         ("cursor", one(id(), "cursor", "The `next_cursor` of the page before.")),
         ("history_after", one(time(), "after", "The `next_after` of the page before.")),
-        ("reason", one(json!({"type": "string", "maxLength": REASON_MAX_BYTES}), "reason", "Why, for the record.")),
+        (
+            "reason",
+            one(json!({"type": "string", "maxLength": REASON_MAX_BYTES}), "reason", "Why, for the record."),
+        ),
         ("after", one(cursor.clone(), "after", "Start after the event with this id; 0 is the beginning.")),
         ("type", many(kinds, "type", "Only events of these types.")),
         ("timer", many(id(), "timer", "Only events of these timers.")),
         ("heartbeat", one(duration(), "heartbeat", "How often an idle stream shows its place: 1s to 5m.")),
-        ("If-Match", in_header(
-            json!({"type": "string", "pattern": format!("^(\\*|{tag})$")}),
+        (
             "If-Match",
-            "Only if the timer still has this version.",
-        )),
-        ("Idempotency-Key", in_header(key, "Idempotency-Key", "A repeated create with this key answers with the first timer.")),
+            in_header(
+                json!({"type": "string", "pattern": format!("^(\\*|{tag})$")}),
+                "If-Match",
+                "Only if the timer still has this version.",
+            ),
+        ),
+        (
+            "Idempotency-Key",
+            in_header(
+                key,
+                "Idempotency-Key",
+                "A repeated create with this key answers with the first timer.",
+            ),
+        ),
         ("Last-Event-ID", in_header(cursor, "Last-Event-ID", "As `after`, and wins over it.")),
     ]
     .into_iter()

@@ -84,14 +84,21 @@ fn new_timer() -> Value {
             ("labels", named("Labels")),
             ("tags", tags()),
             ("metadata", told(json!({}), "Any JSON; it comes back as it was sent.")),
-            ("idempotency_key", json!({"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_MAX_BYTES})),
+            (
+                "idempotency_key",
+                json!({"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_MAX_BYTES}),
+            ),
             ("agent", told(short(LABEL_MAX_BYTES), "Whose it is; kept as the label `agent`.")),
             ("team", told(short(LABEL_MAX_BYTES), "Whose it is; kept as the label `team`.")),
-            ("payload_schema", told(text(), "What the metadata is checked against: a name, or `name@version`.")),
+            (
+                "payload_schema",
+                told(text(), "What the metadata is checked against: a name, or `name@version`."),
+            ),
             ("agent_binding", told(json!({"type": "object"}), "Which agent receives its commands.")),
         ],
     );
-    schema["oneOf"] = ["after", "at", "every", "cron"].iter().map(|rule| json!({"required": [rule]})).collect();
+    schema["oneOf"] =
+        ["after", "at", "every", "cron"].iter().map(|rule| json!({"required": [rule]})).collect();
     schema["dependentRequired"] = json!({
         "mode": ["every"], "anchor": ["every"],
         "zone": ["cron"], "gap": ["cron"], "fold": ["cron"], "exclude_dates": ["cron"],
@@ -103,7 +110,13 @@ fn new_action() -> Value {
     request(
         &["id", "kind"],
         [
-            ("id", told(json!({"type": "string", "minLength": 1, "pattern": "^[!-~]+$"}), "Unique within the timer.")),
+            (
+                "id",
+                told(
+                    json!({"type": "string", "minLength": 1, "pattern": "^[!-~]+$"}),
+                    "Unique within the timer.",
+                ),
+            ),
             ("kind", told(text(), "Which connector carries it out: `webhook`.")),
             ("parameters", told(json!({"type": "object"}), "The connector's.")),
         ],
@@ -140,7 +153,10 @@ fn new_due() -> Value {
         [
             ("at", told(time(), "To this moment.")),
             ("after", told(duration(), "So long from now.")),
-            ("extend_by", told(duration(), "So long after its present due time; a negative one brings it forward.")),
+            (
+                "extend_by",
+                told(duration(), "So long after its present due time; a negative one brings it forward."),
+            ),
         ],
     );
     schema["minProperties"] = 1.into();

@@ -11,8 +11,8 @@ use crate::api::error::{
     UNSUPPORTED_MEDIA_TYPE, UPGRADE_REQUIRED, VERSION_CONFLICT, WRONG_STATE,
 };
 use Verb::{
-    AcknowledgeFire, CancelTimer, CreateTimer, FireTimer, ListTimers, PauseTimer, ReadHistory, ReadStatus, ReadTimer,
-    RescheduleTimer, ResumeTimer, WatchEvents,
+    AcknowledgeFire, CancelTimer, CreateTimer, FireTimer, ListTimers, PauseTimer, ReadHistory, ReadStatus,
+    ReadTimer, RescheduleTimer, ResumeTimer, WatchEvents,
 };
 
 /// One method of one path.
@@ -73,19 +73,40 @@ type Codes = &'static [&'static ErrorCode];
 
 /// What any request can be answered. HTTP itself is answered so as well: a path that cannot be read, or a method.
 const ANY: Codes = &[
-    &UNAUTHENTICATED, &FORBIDDEN, &ROUTE_NOT_FOUND, &METHOD_NOT_ALLOWED, &RATE_LIMITED, &INTERNAL, &STORE_FAILED,
+    &UNAUTHENTICATED,
+    &FORBIDDEN,
+    &ROUTE_NOT_FOUND,
+    &METHOD_NOT_ALLOWED,
+    &RATE_LIMITED,
+    &INTERNAL,
+    &STORE_FAILED,
     &SHUTTING_DOWN,
 ];
 /// What a path without a caller can be answered.
 const OPEN: Codes = &[&METHOD_NOT_ALLOWED];
 const QUERY: Codes = &[&INVALID_QUERY];
 const BODY: Codes = &[
-    &INVALID_JSON, &INVALID_FIELD, &UNKNOWN_FIELD, &MISSING_FIELD, &BODY_TOO_LARGE, &UNSUPPORTED_MEDIA_TYPE,
+    &INVALID_JSON,
+    &INVALID_FIELD,
+    &UNKNOWN_FIELD,
+    &MISSING_FIELD,
+    &BODY_TOO_LARGE,
+    &UNSUPPORTED_MEDIA_TYPE,
     &INVALID_QUERY,
 ];
 const NEW: Codes = &[
-    &INVALID_SCHEDULE, &INVALID_RECURRENCE, &INVALID_DURATION, &INVALID_TIME, &TIME_IN_PAST, &TIME_TOO_FAR,
-    &UNKNOWN_ACTION_KIND, &INVALID_ACTION, &UNKNOWN_SCHEMA, &INVALID_PAYLOAD, &INVALID_TIMER, &TIMER_NOT_FOUND,
+    &INVALID_SCHEDULE,
+    &INVALID_RECURRENCE,
+    &INVALID_DURATION,
+    &INVALID_TIME,
+    &TIME_IN_PAST,
+    &TIME_TOO_FAR,
+    &UNKNOWN_ACTION_KIND,
+    &INVALID_ACTION,
+    &UNKNOWN_SCHEMA,
+    &INVALID_PAYLOAD,
+    &INVALID_TIMER,
+    &TIMER_NOT_FOUND,
     &IDEMPOTENCY_CONFLICT,
 ];
 const WRITE: Codes = &[&QUOTA_EXCEEDED, &STORE_FULL];
@@ -102,7 +123,8 @@ const fn timer(status: u16, what: &'static str) -> Answer {
 }
 
 const THE_TIMER: &[Answer] = &[timer(200, "The timer as it stands.")];
-const THE_CHANGES: &[Answer] = &[json(200, "What became of each, or how many were changed.", "ChangeResults")];
+const THE_CHANGES: &[Answer] =
+    &[json(200, "What became of each, or how many were changed.", "ChangeResults")];
 
 const fn body(schema: &'static str) -> Option<Body> {
     Some(Body { schema, is_needed: true })
@@ -160,7 +182,18 @@ const fn state(
     answers: &'static [Answer],
     errors: &'static [Codes],
 ) -> RouteDoc {
-    RouteDoc { method: "GET", path, operation, tag: "service", verb, summary, parameters: &[], body: None, answers, errors }
+    RouteDoc {
+        method: "GET",
+        path,
+        operation,
+        tag: "service",
+        verb,
+        summary,
+        parameters: &[],
+        body: None,
+        answers,
+        errors,
+    }
 }
 
 const VERB: &[Codes] = &[ANY, BODY, CHANGE, WRITE];
@@ -245,7 +278,14 @@ const ROUTES: &[RouteDoc] = &[
         "Reason",
         VERB,
     ),
-    verb_of_one("/v1/timers/{id}/resume", "resumeTimer", ResumeTimer, "A paused timer goes on.", "NoFields", VERB),
+    verb_of_one(
+        "/v1/timers/{id}/resume",
+        "resumeTimer",
+        ResumeTimer,
+        "A paused timer goes on.",
+        "NoFields",
+        VERB,
+    ),
     verb_of_one("/v1/timers/{id}/fire", "fireTimer", FireTimer, "The timer fires now.", "NoFields", VERB),
     verb_of_one(
         "/v1/timers/{id}/reschedule",
@@ -291,9 +331,21 @@ const ROUTES: &[RouteDoc] = &[
         answers: &[json(200, "What became of each, in order.", "CreateResults")],
         errors: &[ANY, BODY, WRITE],
     },
-    verb_of_many("/v1/timers/batch/cancel", "cancelTimers", CancelTimer, "Cancels many timers.", "ChangeOfMany"),
+    verb_of_many(
+        "/v1/timers/batch/cancel",
+        "cancelTimers",
+        CancelTimer,
+        "Cancels many timers.",
+        "ChangeOfMany",
+    ),
     verb_of_many("/v1/timers/batch/pause", "pauseTimers", PauseTimer, "Pauses many timers.", "ChangeOfMany"),
-    verb_of_many("/v1/timers/batch/resume", "resumeTimers", ResumeTimer, "Resumes many timers.", "ResumeOfMany"),
+    verb_of_many(
+        "/v1/timers/batch/resume",
+        "resumeTimers",
+        ResumeTimer,
+        "Resumes many timers.",
+        "ResumeOfMany",
+    ),
     RouteDoc {
         method: "GET",
         path: "/v1/events",
@@ -303,7 +355,13 @@ const ROUTES: &[RouteDoc] = &[
         summary: "What happens, as server-sent events, for as long as the caller listens.",
         parameters: STREAM_PARAMETERS,
         body: None,
-        answers: &[Answer { status: 200, what: "The stream.", media: "text/event-stream", schema: "", headers: &[] }],
+        answers: &[Answer {
+            status: 200,
+            what: "The stream.",
+            media: "text/event-stream",
+            schema: "",
+            headers: &[],
+        }],
         errors: STREAM_ERRORS,
     },
     RouteDoc {

@@ -42,7 +42,9 @@ fn operations_have_names_of_their_own_and_no_error_twice() {
         let codes: Vec<_> = route.errors.iter().copied().flatten().map(|c| c.code).collect();
         let different: BTreeSet<_> = codes.iter().collect();
         assert_eq!(codes.len(), different.len(), "{}: {codes:?}", route.operation);
-        assert!(route.answers.iter().all(|a| !codes.is_empty() && error::ALL.iter().all(|e| e.http != a.status)));
+        assert!(
+            route.answers.iter().all(|a| !codes.is_empty() && error::ALL.iter().all(|e| e.http != a.status))
+        );
     }
 }
 
@@ -50,5 +52,8 @@ fn operations_have_names_of_their_own_and_no_error_twice() {
 fn the_committed_copy_is_fresh() {
     let committed = include_str!("../../../../../docs/api/openapi.json");
     let now = format!("{:#}\n", document());
-    assert!(committed == now, "docs/api/openapi.json is not what the code says: run `cargo xtask gen` and commit it");
+    assert!(
+        committed == now,
+        "docs/api/openapi.json is not what the code says: run `cargo xtask gen` and commit it"
+    );
 }
