@@ -21,3 +21,5 @@ mod program;
 mod schemas;
 mod secrets;
 mod signing;
+mod sockets;
+mod streams;
