@@ -46,6 +46,11 @@ impl Gate {
         self.policies.authorize(caller, verb, subject)
     }
 
+    /// Whether a timer that a caller may see by its tenant and its agent may be hidden from it all the same.
+    pub(crate) fn hides_timers(&self) -> bool {
+        !self.policies.are_our_own()
+    }
+
     /// Whether the tenant has room for this; it is taken when it has.
     pub fn admit(&self, _caller: &Caller, _demand: Demand) -> Result<(), ApiError> {
         Ok(())

@@ -100,6 +100,11 @@ impl Policies {
         Ok(Self { authorizer: Authorizer::new(), set, known, kept })
     }
 
+    /// True where only our own policies are in force: they ask of a timer no more than its tenant and its agent.
+    pub fn are_our_own(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// Decides.
     pub fn decide(&self, caller: &Caller, verb: Verb, subject: Subject<'_>) -> Verdict {
         let Some(kept) = &self.kept else { return self.evaluate(caller, verb, subject) };

@@ -35,7 +35,7 @@ fn is_of_timers(verb: Verb) -> bool {
 fn each_role_has_what_the_guide_says() {
     use Verb::*;
     let policies = Policies::default();
-    let operate = [ReadTenants, ManageTenants, ManageSigning];
+    let operate = [ReadMetrics, ReadTenants, ManageTenants, ManageSigning];
     let administer = [ReadKeys, ManageKeys, ReadSecrets, ManageSecrets, ManageSchemas, ReadAudit];
     for &verb in Verb::ALL {
         let is_read = !is_of_timers(verb) && !operate.contains(&verb) && !administer.contains(&verb)

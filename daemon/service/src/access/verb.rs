@@ -56,6 +56,8 @@ verbs! {
     Broadcast = "teams.broadcast";
     /// Read how the service is doing.
     ReadStatus = "status.read";
+    /// Read the figures of the whole service; for the service's operator.
+    ReadMetrics = "metrics.read";
     /// Read what is used of the tenant's quotas.
     ReadUsage = "usage.read";
     /// Read the names of the tenant's API keys.
@@ -101,6 +103,7 @@ impl Verb {
                 | Self::ReadHistory
                 | Self::WatchEvents
                 | Self::ReadStatus
+                | Self::ReadMetrics
                 | Self::ReadUsage
                 | Self::ReadKeys
                 | Self::ReadTenants

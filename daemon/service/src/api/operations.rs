@@ -147,7 +147,11 @@ impl Session {
     pub(crate) async fn list(&self, query: TimerQuery) -> Result<TimerPage, ApiError> {
         self.allow(Verb::ListTimers, Subject::Tenant)?;
         self.app.gate.admit(&self.caller, Demand::Read)?;
-        Ok(self.app.engine.list(self.own_query(query)).await?)
+        let mut page = self.app.engine.list(self.own_query(query)).await?;
+        if self.app.gate.hides_timers() {
+            page.timers.retain(|timer| self.sees(timer));
+        }
+        Ok(page)
     }
 
     fn own_query(&self, mut query: TimerQuery) -> TimerQuery {
@@ -230,7 +234,11 @@ impl Session {
         let verb = Verb::of_change(change);
         self.allow(verb, Subject::Tenant)?;
         self.app.gate.admit(&self.caller, Demand::Change { timers: 1 })?;
-        let changed = self.app.engine.change_all(self.own_query(query), change).await.map_err(ApiError::from);
+        let changed = if self.app.gate.hides_timers() {
+            self.change_allowed(self.own_query(query), verb, change).await
+        } else {
+            self.app.engine.change_all(self.own_query(query), change).await.map_err(ApiError::from)
+        };
         let subject = changed.as_ref().map_or_else(|_| "filter".into(), |n| format!("filter ({n} timers)"));
         self.note(verb, &subject, &changed);
         let changed = changed?;
@@ -238,6 +246,35 @@ impl Session {
             self.app.metrics.cancelled(changed);
         }
         Ok(changed)
+    }
+
+    /// Changes the timers that a query finds and whose change the policies allow, one by one.
+    async fn change_allowed(
+        &self,
+        mut query: TimerQuery,
+        verb: Verb,
+        change: &Change,
+    ) -> Result<u64, ApiError> {
+        let mut changed = 0;
+        loop {
+            let page = self.app.engine.list(query.clone()).await?;
+            let allowed = page.timers.iter().filter(|timer| {
+                let subject = Subject::Timer(timer);
+                self.sees(timer) && self.app.gate.authorize(&self.caller, verb, subject).is_ok()
+            });
+            let ids: Vec<_> = allowed.map(|timer| timer.id).collect();
+            for answer in self.app.engine.change_many(&query.tenant, &ids, change).await? {
+                match answer {
+                    Ok(_) => changed += 1,
+                    Err(EngineError::Refused(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            query.after = page.next;
+            if query.after.is_none() {
+                return Ok(changed);
+            }
+        }
     }
 
     /// Records that whoever a fire woke has answered.
@@ -290,6 +327,12 @@ impl Session {
                 .agent
                 .as_deref()
                 .is_none_or(|agent| definition.labels.get(AGENT_LABEL).is_some_and(|label| label == agent))
+            && (!self.app.gate.hides_timers() || self.reads(definition))
+    }
+
+    /// Whether the policies let the caller read a timer.
+    fn reads(&self, definition: &TimerDefinition) -> bool {
+        self.app.gate.authorize(&self.caller, Verb::ReadTimer, Subject::NewTimer(definition)).is_ok()
     }
 }
 

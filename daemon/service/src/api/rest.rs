@@ -4,7 +4,7 @@ use super::error::{ApiError, INTERNAL, ROUTE_NOT_FOUND};
 use super::etag::etag;
 use super::query::{ledger_query, list_query, refuse_parameters};
 use super::{App, batch, body, changes, definition, events, openapi, socket, values};
-use crate::access::Caller;
+use crate::access::{Caller, Subject, Verb};
 use crate::render::{self, HistoryEntryView, TimerView};
 use crate::telemetry;
 use axum::Router;
@@ -131,7 +131,9 @@ async fn readyz(State(app): State<App>) -> Result<Response, ApiError> {
     }
 }
 
-async fn status(State(app): State<App>) -> Result<Response, ApiError> {
+async fn status(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
+    let is_operator = caller.every_tenant;
+    app.session(caller).allow(Verb::ReadStatus, Subject::Tenant)?;
     let s = app.engine.status().await?;
     let timers: serde_json::Map<_, _> =
         TimerState::ALL.iter().map(|state| (state.as_str().into(), s.counts.of(*state).into())).collect();
@@ -142,8 +144,9 @@ async fn status(State(app): State<App>) -> Result<Response, ApiError> {
             "detail": s.clock_detail,
             "max_error_ns": s.clock_max_error_ns,
         },
-        "timers": timers,
-        "in_memory": s.in_memory,
+        // How many timers others have is nothing to a tenant.
+        "timers": is_operator.then_some(timers),
+        "in_memory": is_operator.then_some(s.in_memory),
         "last_sequence": s.last_sequences.iter().sum::<u64>(),
         "last_sequences": s.last_sequences,
         "accepts_changes": s.accepts_changes(),
@@ -151,7 +154,8 @@ async fn status(State(app): State<App>) -> Result<Response, ApiError> {
     Ok(json_answer(StatusCode::OK, view.to_string()))
 }
 
-async fn metrics(State(app): State<App>) -> Result<Response, ApiError> {
+async fn metrics(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
+    app.session(caller).allow(Verb::ReadMetrics, Subject::Tenant)?;
     let status = app.engine.status().await.ok();
     let text = app
         .metrics

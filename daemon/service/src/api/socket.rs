@@ -1,16 +1,15 @@
 //! The live stream of events over WebSocket. docs/api/streams.md is the protocol.
 
 use super::body::{self, Object};
-use super::error::{ApiError, FORBIDDEN, INVALID_FIELD, SHUTTING_DOWN, UPGRADE_REQUIRED};
+use super::error::{ApiError, INVALID_FIELD, SHUTTING_DOWN, UPGRADE_REQUIRED};
 use super::events::Asked;
 use super::watch::{EventFilter, Told, heartbeat};
 use super::{App, feed};
-use crate::access::{Caller, Principal};
+use crate::access::Caller;
 use crate::render;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, Uri, header};
 use axum::response::Response;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -79,11 +78,9 @@ impl FiltersBody {
 pub(super) async fn open(
     State(app): State<App>,
     caller: Caller,
-    headers: HeaderMap,
     query: RawQuery,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    check_origin(&caller, &headers)?;
     // What the address asks for is answered as an error of HTTP where it cannot be had.
     let stream = match query.0.as_deref() {
         None | Some("") => None,
@@ -99,23 +96,6 @@ pub(super) async fn open(
         .max_message_size(MESSAGE_MAX_BYTES)
         .max_frame_size(MESSAGE_MAX_BYTES)
         .on_upgrade(move |socket| app.streams.clone().track_future(run(socket, app, caller, stream))))
-}
-
-/// In single-user mode any page that the user's browser shows could open a socket to here: browsers do not ask first, as
-/// they do before a request across origins.
-fn check_origin(caller: &Caller, headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(origin) = headers.get(header::ORIGIN).filter(|_| caller.principal == Principal::Local) else {
-        return Ok(());
-    };
-    let origin: Option<Uri> = origin.to_str().ok().and_then(|text| text.parse().ok());
-    let authority = origin.as_ref().and_then(|uri| uri.authority()).map(|a| a.as_str());
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    if authority.zip(host).is_some_and(|(ours, host)| ours.eq_ignore_ascii_case(host)) {
-        return Ok(());
-    }
-    let detail =
-        "the Origin is of another site: without authentication only pages of this service open sockets to it";
-    Err(ApiError::new(&FORBIDDEN, detail))
 }
 
 fn follow(app: &App, caller: &Caller, asked: Asked) -> Result<ToldStream, ApiError> {
@@ -239,28 +219,4 @@ fn subscribe(app: &App, caller: &Caller, message: &[u8]) -> Result<ToldStream, A
         wanted.heartbeat = heartbeat(&INVALID_FIELD, text)?;
     }
     follow(app, caller, wanted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_of_another_site_opens_no_socket_in_single_user_mode() {
-        let check = |origin: Option<&str>, want: bool| {
-            let mut headers = HeaderMap::new();
-            headers.insert("host", "127.0.0.1:7878".parse().unwrap());
-            if let Some(origin) = origin {
-                headers.insert("origin", origin.parse().unwrap());
-            }
-            assert_eq!(check_origin(&Caller::local(None), &headers).is_ok(), want, "{origin:?}");
-            let named = Caller { principal: Principal::Key("k".into()), ..Caller::local(None) };
-            assert!(check_origin(&named, &headers).is_ok());
-        };
-        check(None, true);
-        check(Some("http://127.0.0.1:7878"), true);
-        for foreign in ["http://127.0.0.1:3000", "https://example.com", "null", "", "http://127.0.0.1"] {
-            check(Some(foreign), false);
-        }
-    }
 }

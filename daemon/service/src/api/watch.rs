@@ -200,7 +200,8 @@ pub(super) fn told(
     heartbeat: Duration,
 ) -> Result<impl Stream<Item = Told> + Send + use<>, ApiError> {
     let mut subscription = feed::subscribe(&session.app.feed, after)?;
-    let by_definition = session.caller.agent.is_some() || !filter.labels.is_empty();
+    let by_definition =
+        session.caller.agent.is_some() || session.app.gate.hides_timers() || !filter.labels.is_empty();
     if by_definition {
         subscription = subscription.with_definitions();
     }

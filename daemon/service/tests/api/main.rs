@@ -17,6 +17,7 @@ mod grpc;
 mod grpc_changes;
 mod harness;
 mod history;
+mod matrix;
 mod program;
 mod schemas;
 mod secrets;

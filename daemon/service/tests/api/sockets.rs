@@ -245,7 +245,7 @@ async fn what_cannot_be_had_is_refused_in_the_words_of_the_api() {
     check_problem(&upgrade("?type=exploded", None).await, 400, "invalid_query", "timer.fired");
     check_problem(&upgrade("?heartbeat=1ms", None).await, 400, "invalid_query", "from 1s to 5m");
     check_problem(&upgrade("?timer=x", None).await, 404, "timer_not_found", "x");
-    check_problem(&upgrade("", Some("http://example.com")).await, 403, "forbidden", "another site");
+    check_problem(&upgrade("", Some("http://example.com")).await, 403, "forbidden", "another origin");
 
     let refused = async |message: &str, code: &str, detail: &str| {
         let mut client = Client::open(&service, "").await;

@@ -26,8 +26,8 @@ use std::sync::Arc;
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/v1/keys", get(list).post(create))
-        .route("/v1/keys/{id}", get(read).put(update).delete(revoke))
-        .route("/v1/keys/{id}/rotate", post(rotate))
+        .route("/v1/keys/{key}", get(read).put(update).delete(revoke))
+        .route("/v1/keys/{key}/rotate", post(rotate))
 }
 
 impl From<KeyError> for ApiError {

@@ -192,9 +192,14 @@ fn status() -> Value {
         ),
         (
             "timers",
-            json!({"type": "object", "required": STATES.words().collect::<Vec<_>>(), "properties": timers}),
+            told(
+                or_null(
+                    json!({"type": "object", "required": STATES.words().collect::<Vec<_>>(), "properties": timers}),
+                ),
+                "For the service's operator.",
+            ),
         ),
-        ("in_memory", count()),
+        ("in_memory", or_null(count())),
         ("last_sequence", count()),
         ("last_sequences", list(count())),
         ("accepts_changes", flag()),

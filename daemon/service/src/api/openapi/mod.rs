@@ -3,6 +3,7 @@
 //!
 //! A new route is one row in `routes.rs`; a new kind of body is one schema in `requests.rs` or `answers.rs`.
 
+mod admin;
 mod answers;
 mod parameters;
 mod requests;
@@ -37,7 +38,7 @@ pub fn document() -> Value {
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         path[route.method.to_ascii_lowercase()] = operation(route);
     }
-    let schemas = answers::schemas().into_iter().chain(requests::schemas());
+    let schemas = answers::schemas().into_iter().chain(requests::schemas()).chain(admin::schemas());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -95,8 +96,8 @@ fn operation(route: &RouteDoc) -> Value {
         Some(verb) => operation["x-minoots-verb"] = verb.as_str().into(),
         None => operation["security"] = json!([]),
     }
-    let in_path = if route.path.contains("{id}") { Some("id") } else { None };
-    let named = in_path.iter().chain(route.parameters);
+    let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let named = in_path.chain(route.parameters.iter().copied());
     let named: Vec<_> =
         named.map(|name| json!({"$ref": format!("#/components/parameters/{name}")})).collect();
     if !named.is_empty() {
@@ -130,7 +131,7 @@ fn problem(codes: &[&ErrorCode]) -> Value {
 
 /// What can be done to a timer that was made.
 fn links() -> Value {
-    let to_timer = routes().iter().filter(|r| r.path.contains("/timers/{id}"));
+    let to_timer = routes().filter(|r| r.path.contains("/timers/{id}") && !r.path.contains("{firing_id}"));
     let link = |r: &RouteDoc| {
         (
             r.operation.to_string(),

@@ -15,7 +15,14 @@ pub(super) fn all() -> Value {
     let cursor = json!({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)*$"});
     let tag = "\"[0-9]{1,19}\"";
     [
-        ("id", in_path(id(), "The timer.")),
+        ("id", in_path("id", id(), "The timer.")),
+        ("key_cursor", one(text(), "cursor", "The `next_cursor` of the page before.")),
+        (
+            "audit_after",
+            one(json!({"type": "integer", "minimum": 0}), "after", "The `next_after` of the page before."),
+        ),
+        ("principal", one(text(), "principal", "Only lines of this principal.")),
+        ("verb", one(text(), "verb", "Only lines of this verb.")),
         ("state", many(one_of(&STATES), "state", "Only those in one of these states.")),
         ("label", many(label, "label", "Only those that carry all of these labels: `key:value`.")),
         ("tag", many(text(), "tag", "Only those that carry all of these tags.")),
@@ -53,13 +60,14 @@ pub(super) fn all() -> Value {
         ("Last-Event-ID", in_header(cursor, "Last-Event-ID", "As `after`, and wins over it.")),
     ]
     .into_iter()
+    .chain(super::admin::path_parameters().map(|(name, schema, what)| (name, in_path(name, schema, what))))
     .map(|(name, parameter)| (name.to_string(), parameter))
     .collect::<Map<_, _>>()
     .into()
 }
 
-fn in_path(schema: Value, what: &str) -> Value {
-    json!({"name": "id", "in": "path", "required": true, "schema": schema, "description": what})
+fn in_path(name: &str, schema: Value, what: &str) -> Value {
+    json!({"name": name, "in": "path", "required": true, "schema": schema, "description": what})
 }
 
 fn one(schema: Value, name: &str, what: &str) -> Value {

@@ -11,8 +11,8 @@ use crate::api::error::{
     UNSUPPORTED_MEDIA_TYPE, UPGRADE_REQUIRED, VERSION_CONFLICT, WRONG_STATE,
 };
 use Verb::{
-    AcknowledgeFire, CancelTimer, CreateTimer, FireTimer, ListTimers, PauseTimer, ReadHistory, ReadStatus,
-    ReadTimer, RescheduleTimer, ResumeTimer, WatchEvents,
+    AcknowledgeFire, CancelTimer, CreateTimer, FireTimer, ListTimers, PauseTimer, ReadHistory, ReadMetrics,
+    ReadStatus, ReadTimer, RescheduleTimer, ResumeTimer, WatchEvents,
 };
 
 /// One method of one path.
@@ -65,14 +65,14 @@ pub struct Answer {
 }
 
 /// Every route, in the order of the document.
-pub fn routes() -> &'static [RouteDoc] {
-    ROUTES
+pub fn routes() -> impl Iterator<Item = &'static RouteDoc> {
+    ROUTES.iter().chain(super::admin::ROUTES)
 }
 
-type Codes = &'static [&'static ErrorCode];
+pub(super) type Codes = &'static [&'static ErrorCode];
 
 /// What any request can be answered. HTTP itself is answered so as well: a path that cannot be read, or a method.
-const ANY: Codes = &[
+pub(super) const ANY: Codes = &[
     &UNAUTHENTICATED,
     &FORBIDDEN,
     &ROUTE_NOT_FOUND,
@@ -83,9 +83,9 @@ const ANY: Codes = &[
     &SHUTTING_DOWN,
 ];
 /// What a path without a caller can be answered.
-const OPEN: Codes = &[&METHOD_NOT_ALLOWED];
-const QUERY: Codes = &[&INVALID_QUERY];
-const BODY: Codes = &[
+pub(super) const OPEN: Codes = &[&METHOD_NOT_ALLOWED];
+pub(super) const QUERY: Codes = &[&INVALID_QUERY];
+pub(super) const BODY: Codes = &[
     &INVALID_JSON,
     &INVALID_FIELD,
     &UNKNOWN_FIELD,
@@ -114,8 +114,17 @@ const TIMER: Codes = &[&TIMER_NOT_FOUND];
 const CHANGE: Codes = &[&INVALID_TIMER, &TIMER_NOT_FOUND, &WRONG_STATE, &VERSION_CONFLICT];
 const TIMES: Codes = &[&INVALID_DURATION, &INVALID_TIME, &TIME_IN_PAST, &TIME_TOO_FAR];
 
-const fn json(status: u16, what: &'static str, schema: &'static str) -> Answer {
-    Answer { status, what, media: JSON, schema, headers: &[] }
+pub(super) const fn json(status: u16, what: &'static str, schema: &'static str) -> Answer {
+    json_with(status, what, schema, &[])
+}
+
+pub(super) const fn json_with(
+    status: u16,
+    what: &'static str,
+    schema: &'static str,
+    headers: &'static [&'static str],
+) -> Answer {
+    Answer { status, what, media: JSON, schema, headers }
 }
 
 const fn timer(status: u16, what: &'static str) -> Answer {
@@ -387,7 +396,7 @@ const ROUTES: &[RouteDoc] = &[
     state(
         "/metrics",
         "getMetrics",
-        Some(ReadStatus),
+        Some(ReadMetrics),
         "Figures for Prometheus.",
         &[Answer {
             status: 200,

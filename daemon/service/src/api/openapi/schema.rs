@@ -111,3 +111,8 @@ pub(super) fn request<const N: usize>(needed: &[&str], fields: [(&str, Value); N
 fn properties<const N: usize>(fields: [(&str, Value); N]) -> Value {
     fields.into_iter().map(|(name, schema)| (name.to_string(), schema)).collect::<Map<_, _>>().into()
 }
+
+/// One of these texts.
+pub(super) fn one_of_texts(words: impl Iterator<Item = &'static str>) -> Value {
+    json!({"type": "string", "enum": words.collect::<Vec<_>>()})
+}

@@ -33,7 +33,7 @@ fn every_reference_leads_somewhere_and_every_component_is_used() {
 
 #[test]
 fn operations_have_names_of_their_own_and_no_error_twice() {
-    let mut names: Vec<_> = routes().iter().map(|r| r.operation).collect();
+    let mut names: Vec<_> = routes().map(|r| r.operation).collect();
     names.sort_unstable();
     let all = names.len();
     names.dedup();

@@ -1,0 +1,412 @@
+//! The rows of the table for keys, secrets, schemas, the audit and what is signed; and the schemas of their bodies.
+
+use super::routes::{ANY, Answer, BODY, Body, Codes, OPEN, QUERY, RouteDoc, json, json_with};
+use super::schema::{
+    answer, count, flag, list, named, one_of_texts, or_null, request, short, text, time, told,
+};
+use crate::access::{Role, Verb};
+use crate::api::error::{
+    FIRE_NOT_FOUND, NO_MASTER_KEY, NOT_FOUND, QUOTA_EXCEEDED, STORE_FULL, TIMER_NOT_FOUND, WRONG_STATE,
+};
+use serde_json::{Value, json as object};
+
+const NAMED: Codes = &[&NOT_FOUND];
+const WRITE: Codes = &[&QUOTA_EXCEEDED, &STORE_FULL];
+const SEALED: Codes = &[&NO_MASTER_KEY];
+const TIMES: Codes = &[&crate::api::error::INVALID_DURATION, &crate::api::error::INVALID_TIME];
+const FAR: Codes = &[&crate::api::error::TIME_TOO_FAR];
+const KEY_STATE: Codes = &[&WRONG_STATE];
+
+const fn ask(
+    method: &'static str,
+    path: &'static str,
+    operation: &'static str,
+    verb: Verb,
+    summary: &'static str,
+    answers: &'static [Answer],
+    errors: &'static [Codes],
+) -> RouteDoc {
+    RouteDoc {
+        method,
+        path,
+        operation,
+        tag: "access",
+        verb: Some(verb),
+        summary,
+        parameters: &[],
+        body: None,
+        answers,
+        errors,
+    }
+}
+
+const fn with(mut route: RouteDoc, schema: &'static str, is_needed: bool) -> RouteDoc {
+    route.body = Some(Body { schema, is_needed });
+    route
+}
+
+const fn by(mut route: RouteDoc, parameters: &'static [&'static str]) -> RouteDoc {
+    route.parameters = parameters;
+    route
+}
+
+const fn of(mut route: RouteDoc, tag: &'static str) -> RouteDoc {
+    route.tag = tag;
+    route
+}
+
+/// The rows.
+pub(super) const ROUTES: &[RouteDoc] = &[
+    by(
+        ask(
+            "GET",
+            "/v1/keys",
+            "listKeys",
+            Verb::ReadKeys,
+            "The tenant's API keys, without their secrets.",
+            &[json(200, "A page.", "Keys")],
+            &[ANY, QUERY],
+        ),
+        &["limit", "key_cursor"],
+    ),
+    with(
+        ask(
+            "POST",
+            "/v1/keys",
+            "createKey",
+            Verb::ManageKeys,
+            "Makes an API key; its secret is told this once.",
+            &[json_with(201, "The key and its secret.", "NewKeyAnswer", &["Location"])],
+            &[ANY, BODY, WRITE, TIMES, FAR],
+        ),
+        "NewKey",
+        true,
+    ),
+    ask(
+        "GET",
+        "/v1/keys/{key}",
+        "readKey",
+        Verb::ReadKeys,
+        "One key, without its secret.",
+        &[json(200, "The key.", "Key")],
+        &[ANY, QUERY, NAMED],
+    ),
+    with(
+        ask(
+            "PUT",
+            "/v1/keys/{key}",
+            "updateKey",
+            Verb::ManageKeys,
+            "Changes what a key gives.",
+            &[json(200, "The key.", "Key")],
+            &[ANY, BODY, NAMED, WRITE, TIMES, FAR, KEY_STATE],
+        ),
+        "NewKey",
+        true,
+    ),
+    ask(
+        "DELETE",
+        "/v1/keys/{key}",
+        "revokeKey",
+        Verb::ManageKeys,
+        "Revokes a key, at once and for good.",
+        &[json(200, "The key.", "Key")],
+        &[ANY, QUERY, NAMED, &[&STORE_FULL]],
+    ),
+    with(
+        ask(
+            "POST",
+            "/v1/keys/{key}/rotate",
+            "rotateKey",
+            Verb::ManageKeys,
+            "Gives a key a new secret; the old one holds for `overlap`.",
+            &[json(200, "The key and its new secret.", "NewKeyAnswer")],
+            &[ANY, BODY, NAMED, WRITE, TIMES, KEY_STATE],
+        ),
+        "Rotation",
+        false,
+    ),
+    of(
+        by(
+            ask(
+                "GET",
+                "/v1/audit",
+                "readAudit",
+                Verb::ReadAudit,
+                "Lines of the tenant's audit.",
+                &[json(200, "A page of lines, each as it is in the file.", "AuditLines")],
+                &[ANY, QUERY],
+            ),
+            &["limit", "audit_after", "principal", "verb"],
+        ),
+        "trust",
+    ),
+    of(
+        RouteDoc {
+            method: "GET",
+            path: "/.well-known/minoots-keys.json",
+            operation: "getSigningKeys",
+            tag: "trust",
+            verb: None,
+            summary: "The public keys of what the service signs, as a JWK set.",
+            parameters: &[],
+            body: None,
+            answers: &[Answer {
+                status: 200,
+                what: "RFC 7517.",
+                media: "application/jwk-set+json",
+                schema: "KeySet",
+                headers: &[],
+            }],
+            errors: &[OPEN],
+        },
+        "trust",
+    ),
+    of(
+        ask(
+            "POST",
+            "/v1/signing-keys/rotate",
+            "rotateSigningKey",
+            Verb::ManageSigning,
+            "Signs with a new key from now on.",
+            &[json(200, "The new key.", "SigningKey")],
+            &[ANY, WRITE, SEALED],
+        ),
+        "trust",
+    ),
+    of(
+        ask(
+            "GET",
+            "/v1/timers/{id}/receipts/{firing_id}",
+            "readReceipt",
+            Verb::ReadHistory,
+            "A signed receipt of a fire.",
+            &[json(200, "The receipt.", "Envelope")],
+            &[ANY, QUERY, &[&TIMER_NOT_FOUND, &FIRE_NOT_FOUND]],
+        ),
+        "trust",
+    ),
+    of(
+        ask(
+            "GET",
+            "/v1/schemas",
+            "listSchemas",
+            Verb::ReadSchemas,
+            "The tenant's payload schemas and those of events.",
+            &[json(200, "Their names and newest versions.", "Schemas")],
+            &[ANY, QUERY],
+        ),
+        "trust",
+    ),
+    of(
+        ask(
+            "GET",
+            "/v1/schemas/{name}",
+            "readSchema",
+            Verb::ReadSchemas,
+            "The newest version of a schema.",
+            &[json(200, "The schema.", "RegisteredSchema")],
+            &[ANY, NAMED],
+        ),
+        "trust",
+    ),
+    of(
+        ask(
+            "GET",
+            "/v1/schemas/{name}/{version}",
+            "readSchemaVersion",
+            Verb::ReadSchemas,
+            "One version of a schema.",
+            &[json(200, "The schema.", "RegisteredSchema")],
+            &[ANY, NAMED],
+        ),
+        "trust",
+    ),
+    of(
+        with(
+            ask(
+                "PUT",
+                "/v1/schemas/{name}",
+                "putSchema",
+                Verb::ManageSchemas,
+                "Registers a payload schema (JSON Schema 2020-12): a new version where it differs from the newest.",
+                &[
+                    json(201, "A new version.", "SchemaVersion"),
+                    json(200, "It is the newest already.", "SchemaVersion"),
+                ],
+                &[ANY, BODY, WRITE],
+            ),
+            "JsonSchema",
+            true,
+        ),
+        "trust",
+    ),
+    of(
+        ask(
+            "GET",
+            "/v1/secrets",
+            "listSecrets",
+            Verb::ReadSecrets,
+            "The names of the tenant's secrets; never their values.",
+            &[json(200, "Names and versions.", "Secrets")],
+            &[ANY, QUERY],
+        ),
+        "trust",
+    ),
+    of(
+        ask(
+            "GET",
+            "/v1/secrets/{name}",
+            "readSecret",
+            Verb::ReadSecrets,
+            "When a secret was set; never its value.",
+            &[json(200, "The secret's name and version.", "Secret")],
+            &[ANY, NAMED],
+        ),
+        "trust",
+    ),
+    of(
+        with(
+            ask(
+                "PUT",
+                "/v1/secrets/{name}",
+                "putSecret",
+                Verb::ManageSecrets,
+                "Sets a secret.",
+                &[json(201, "It is new.", "Secret"), json(200, "It has a new value.", "Secret")],
+                &[ANY, BODY, WRITE, SEALED],
+            ),
+            "NewSecret",
+            true,
+        ),
+        "trust",
+    ),
+    of(
+        ask(
+            "DELETE",
+            "/v1/secrets/{name}",
+            "deleteSecret",
+            Verb::ManageSecrets,
+            "Removes a secret.",
+            &[Answer { status: 204, what: "It is gone.", media: "", schema: "", headers: &[] }],
+            &[ANY, NAMED, &[&STORE_FULL]],
+        ),
+        "trust",
+    ),
+    of(
+        ask(
+            "POST",
+            "/v1/secrets/rotate",
+            "rotateSecrets",
+            Verb::ManageSecrets,
+            "Seals the tenant's secrets anew.",
+            &[json(200, "How many.", "SealedAnew")],
+            &[ANY, WRITE, SEALED],
+        ),
+        "trust",
+    ),
+];
+
+/// The schemas of their bodies, by name.
+pub(super) fn schemas() -> Vec<(&'static str, Value)> {
+    let mut new_key = answer(key_fields());
+    new_key["properties"]["secret"] = told(text(), "`mnt_` and 64 digits; told this once.");
+    if let Some(needed) = new_key["required"].as_array_mut() {
+        needed.push("secret".into());
+    }
+    // What a key may not have is left out.
+    let mut key = answer(key_fields());
+    for schema in [&mut key, &mut new_key] {
+        if let Some(needed) = schema["required"].as_array_mut() {
+            needed.retain(|name| {
+                !["scopes", "agent", "previous_until", "expires_at", "revoked_at"]
+                    .contains(&name.as_str().unwrap_or(""))
+            });
+        }
+    }
+    vec![
+        ("Key", key),
+        ("NewKeyAnswer", new_key),
+        ("Keys", answer([("keys", list(named("Key"))), ("next_cursor", or_null(text()))])),
+        ("NewKey", new_key_body()),
+        ("Rotation", request(&[], [("overlap", or_null(named("Duration")))])),
+        (
+            "AuditLines",
+            answer([
+                ("lines", list(told(text(), "A line, as it was hashed."))),
+                ("next_after", or_null(count())),
+            ]),
+        ),
+        ("KeySet", answer([("keys", list(object!({"type": "object"})))])),
+        ("SigningKey", answer([("key_id", text())])),
+        ("Envelope", object!({"type": "object"})),
+        (
+            "Schemas",
+            answer([("schemas", list(named("SchemaVersion"))), ("events", list(named("SchemaVersion")))]),
+        ),
+        ("SchemaVersion", answer([("name", text()), ("version", count())])),
+        (
+            "RegisteredSchema",
+            answer([("name", text()), ("version", count()), ("schema", named("JsonSchema"))]),
+        ),
+        ("JsonSchema", object!({"type": "object"})),
+        ("Secrets", answer([("secrets", list(named("Secret")))])),
+        (
+            "Secret",
+            answer([("name", text()), ("version", count()), ("created_at", time()), ("updated_at", time())]),
+        ),
+        (
+            "NewSecret",
+            request(
+                &["value"],
+                [("value", object!({"type": "string", "minLength": 1, "pattern": "^[ -~]+$"}))],
+            ),
+        ),
+        ("SealedAnew", answer([("sealed_anew", count())])),
+    ]
+}
+
+fn key_fields() -> [(&'static str, Value); 14] {
+    let scopes = list(one_of_texts(Verb::ALL.iter().map(|verb| verb.as_str())));
+    [
+        ("id", text()),
+        ("name", text()),
+        ("tenant", text()),
+        ("role", one_of_texts(Role::ALL.into_iter().map(Role::as_str))),
+        ("scopes", scopes),
+        ("agent", text()),
+        ("every_tenant", flag()),
+        ("last4", text()),
+        ("created_at", time()),
+        ("created_by", text()),
+        ("rotated_at", time()),
+        ("previous_until", time()),
+        ("expires_at", time()),
+        ("revoked_at", time()),
+    ]
+}
+
+fn new_key_body() -> Value {
+    request(
+        &["name", "role"],
+        [
+            ("name", short(128)),
+            ("role", one_of_texts(Role::ALL.into_iter().map(Role::as_str))),
+            ("scopes", or_null(list(one_of_texts(Verb::ALL.iter().map(|verb| verb.as_str()))))),
+            ("agent", or_null(short(128))),
+            ("every_tenant", flag()),
+            ("expires_at", or_null(time())),
+            ("expires_after", or_null(named("Duration"))),
+        ],
+    )
+}
+
+/// The parameters in their paths, by the name in braces.
+pub(super) fn path_parameters() -> [(&'static str, Value, &'static str); 4] {
+    [
+        ("key", text(), "The key's id."),
+        ("name", object!({"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}), "Its name."),
+        ("version", object!({"type": "integer", "minimum": 1}), "Which version."),
+        ("firing_id", text(), "Which fire."),
+    ]
+}
