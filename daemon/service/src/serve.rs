@@ -19,7 +19,6 @@ use crate::signing::Signing;
 use crate::store::{ControlStore, DiskControl, LogOptions, MemoryControl, embedded};
 use crate::telemetry::Metrics;
 use chronotick::os_clock::realtime;
-use minoots_kernel::TenantId;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -175,7 +174,7 @@ impl Service {
             None => Audit::default(),
         };
         let Started { handle: engine, fires, feed, linker, threads: engine_threads, .. } = started;
-        tokio::spawn(linker.run(vec![TenantId::default()]));
+        tokio::spawn(linker.run());
         let clock = match engine.status().await {
             Ok(status) => format!("{}: {}", status.clock.as_str(), status.clock_detail),
             Err(e) => e.to_string(),

@@ -8,6 +8,7 @@ use minoots_kernel::{
     ActionResult, Change, ClockSource, Command, CommandError, FiringId, LedgerEntry, Outcome, TenantId,
     TimerDefinition, TimerId, TimerInstance,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
@@ -431,6 +432,25 @@ impl EngineHandle {
             return Err(CommandError::NotFound(ask.id).into());
         }
         partition.read(move |index| index.ledger(&ask.tenant, ask.id, ask.after_nominal_ns, ask.limit)).await
+    }
+
+    /// The tenants that have a timer, in order; some that have none may be among them. It knows every one that had a
+    /// timer acknowledged before the call.
+    pub async fn tenants(&self) -> Result<Vec<TenantId>, EngineError> {
+        let mut all = BTreeSet::new();
+        for partition in &*self.partitions {
+            match partition.caught_up().await {
+                Ok(()) => {}
+                // The index may have no room for long: what it lacks is in memory.
+                Err(EngineError::StoreFull { .. }) => {
+                    let recent = partition.ask(Request::Recent).await?;
+                    all.extend(recent.iter().map(|timer| timer.tenant().clone()));
+                }
+                Err(error) => return Err(error),
+            }
+            all.extend(partition.read(|index| index.tenants()).await?);
+        }
+        Ok(all.into_iter().collect())
     }
 
     /// How the engine is doing.
