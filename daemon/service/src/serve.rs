@@ -3,6 +3,7 @@
 use crate::access::authenticate::AuthenticatorError;
 use crate::access::now::Now;
 use crate::access::policy::{Policies, PolicyError};
+use crate::access::tenants::Tenants;
 use crate::access::{Authenticator, Gate};
 use crate::actions::{Connector, Connectors, Orchestrator, Webhook};
 use crate::api::{self, App};
@@ -179,6 +180,8 @@ impl Service {
             Ok(status) => format!("{}: {}", status.clock.as_str(), status.clock_detail),
             Err(e) => e.to_string(),
         };
+        let tenants = Tenants::open(control.clone()).map_err(StartError::from)?;
+        let gate = gate.with_quotas(access.limits, Arc::new(tenants), engine.clone());
         let metrics = Arc::new(Metrics::default());
         let streams = TaskTracker::new();
         let (stop_serving, stop_actions) = (CancellationToken::new(), CancellationToken::new());

@@ -76,9 +76,8 @@ impl Session {
     /// Makes a timer; durable when the answer arrives.
     pub(crate) async fn create(&self, definition: TimerDefinition) -> Result<Outcome, ApiError> {
         let definition = self.own(definition)?;
-        self.app
-            .gate
-            .admit(&self.caller, Demand::Create { timers: 1, bytes: definition.text_bytes() as u64 })?;
+        let bytes_max = definition.text_bytes() as u64;
+        let _room = self.app.gate.admit(&self.caller, Demand::Create { timers: 1, bytes_max })?;
         let created = self.app.engine.create(definition).await.map_err(ApiError::from);
         let subject = created.as_ref().map(|c| c.timer.id.to_string()).unwrap_or_default();
         self.note(Verb::CreateTimer, &subject, &created);
@@ -98,8 +97,9 @@ impl Session {
             .into_iter()
             .map(|d| d.and_then(|d| self.own(d)).map(|definition| usable.push(definition)).err())
             .collect();
-        let bytes = usable.iter().map(|d| d.text_bytes() as u64).sum();
-        self.app.gate.admit(&self.caller, Demand::Create { timers: usable.len() as u64, bytes })?;
+        let bytes_max = usable.iter().map(|d| d.text_bytes() as u64).max().unwrap_or(0);
+        let demand = Demand::Create { timers: usable.len() as u64, bytes_max };
+        let _room = self.app.gate.admit(&self.caller, demand)?;
         let mut created = self.app.engine.create_many(usable).await?.into_iter();
         // The engine gives one answer for each definition, in order.
         let mut next = || match created.next() {
@@ -278,8 +278,12 @@ impl Session {
         heartbeat: Duration,
     ) -> Result<impl Stream<Item = Told> + Send + use<>, ApiError> {
         self.allow(Verb::WatchEvents, Subject::Tenant)?;
-        self.app.gate.admit(&self.caller, Demand::Stream)?;
-        super::watch::told(self, after, filter, heartbeat)
+        let permit = self.app.gate.admit(&self.caller, Demand::Stream)?;
+        let told = super::watch::told(self, after, filter, heartbeat)?;
+        // The stream holds it, and gives it back with its end.
+        Ok(told.inspect(move |_| {
+            let _ = &permit;
+        }))
     }
 
     /// Whether a caller sees the timers of a definition.

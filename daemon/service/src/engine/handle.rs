@@ -1,5 +1,6 @@
 //! What the rest of the service may ask of the engine: an async handle over the partitions' request channels.
 
+use super::census::Census;
 use super::query;
 use crate::store::{LedgerQuery, StateCounts, StoreError, TimerIndex, TimerQuery};
 use crossbeam_channel::Sender;
@@ -162,6 +163,8 @@ pub struct PartitionLink {
     pub applied: watch::Receiver<Applied>,
     /// Names the store in errors.
     pub place: String,
+    /// How many timers each tenant has pending.
+    pub census: Census,
 }
 
 /// How far an index has come.
@@ -451,6 +454,11 @@ impl EngineHandle {
             all.extend(partition.read(|index| index.tenants()).await?);
         }
         Ok(all.into_iter().collect())
+    }
+
+    /// How many timers of a tenant have not ended; exact as of what is durable.
+    pub fn pending(&self, tenant: &TenantId) -> u64 {
+        self.partitions.iter().map(|p| p.census.pending(tenant)).sum()
     }
 
     /// How the engine is doing.
