@@ -18,6 +18,7 @@ mod grpc_changes;
 mod harness;
 mod history;
 mod program;
+mod quotas;
 mod schemas;
 mod secrets;
 mod signing;
