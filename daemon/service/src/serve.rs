@@ -3,6 +3,7 @@
 use crate::access::authenticate::AuthenticatorError;
 use crate::access::now::Now;
 use crate::access::policy::{Policies, PolicyError};
+use crate::access::tenants::Tenants;
 use crate::access::{Authenticator, Gate};
 use crate::actions::{Connector, Connectors, Orchestrator, Webhook};
 use crate::api::{self, App};
@@ -19,7 +20,6 @@ use crate::signing::Signing;
 use crate::store::{ControlStore, DiskControl, LogOptions, MemoryControl, embedded};
 use crate::telemetry::Metrics;
 use chronotick::os_clock::realtime;
-use minoots_kernel::TenantId;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -175,11 +175,13 @@ impl Service {
             None => Audit::default(),
         };
         let Started { handle: engine, fires, feed, linker, threads: engine_threads, .. } = started;
-        tokio::spawn(linker.run(vec![TenantId::default()]));
+        tokio::spawn(linker.run());
         let clock = match engine.status().await {
             Ok(status) => format!("{}: {}", status.clock.as_str(), status.clock_detail),
             Err(e) => e.to_string(),
         };
+        let tenants = Tenants::open(control.clone()).map_err(StartError::from)?;
+        let gate = gate.with_quotas(access.limits, Arc::new(tenants), engine.clone());
         let metrics = Arc::new(Metrics::default());
         let streams = TaskTracker::new();
         let (stop_serving, stop_actions) = (CancellationToken::new(), CancellationToken::new());

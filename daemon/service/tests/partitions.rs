@@ -36,7 +36,7 @@ impl std::ops::Deref for Running {
 
 fn start(dir: &Path, partitions: u32, clock: &ManualClock, process: u64) -> Running {
     let engine = start_in(dir, partitions, SMALL, clock.clone(), process);
-    let linker = tokio::spawn(engine.linker.clone().run(vec![TenantId::default()]));
+    let linker = tokio::spawn(engine.linker.clone().run());
     Running { engine, linker }
 }
 
@@ -122,9 +122,9 @@ async fn partitions_are_one_service() {
 }
 
 /// Waits until a timer is in a state.
-async fn until(engine: &Started, id: TimerId, state: TimerState) {
+async fn until(engine: &Started, tenant: &TenantId, id: TimerId, state: TimerState) {
     let mut events = engine.feed.subscribe(None).expect("it runs");
-    while engine.handle.get(TenantId::default(), id).await.expect("it is there").status.state != state {
+    while engine.handle.get(tenant.clone(), id).await.expect("it is there").status.state != state {
         events.next().await.expect("it runs");
     }
 }
@@ -137,45 +137,52 @@ fn after(upstreams: &[TimerId], on: UpstreamOn) -> TimerDefinition {
 
 #[tokio::test]
 async fn chains_cross_partitions_and_restarts() {
+    for tenant in ["default", "b"].map(TenantId::new) {
+        check_chains(&tenant).await;
+    }
+}
+
+async fn check_chains(tenant: &TenantId) {
+    let own = |definition: TimerDefinition| TimerDefinition { tenant: tenant.clone(), ..definition };
     let dir = tempfile::tempdir().unwrap();
     let clock = ManualClock::new(START);
     let mut engine = start(dir.path(), 3, &clock, 1);
     let mut upstreams = Vec::new();
     for n in 1..=6 {
-        upstreams.push(engine.handle.create(definition("up", Span::from_secs(n))).await.unwrap().timer.id);
+        upstreams
+            .push(engine.handle.create(own(definition("up", Span::from_secs(n)))).await.unwrap().timer.id);
     }
-    let gathered = engine.handle.create(after(&upstreams, UpstreamOn::Completed)).await.unwrap().timer.id;
-    let failed = engine.handle.create(after(&upstreams[..1], UpstreamOn::Failed)).await.unwrap().timer.id;
-    let unknown = engine.handle.create(after(&[TimerId::from_u128(5)], UpstreamOn::Fired)).await;
+    let gathered =
+        engine.handle.create(own(after(&upstreams, UpstreamOn::Completed))).await.unwrap().timer.id;
+    let failed =
+        engine.handle.create(own(after(&upstreams[..1], UpstreamOn::Failed))).await.unwrap().timer.id;
+    let unknown = engine.handle.create(own(after(&[TimerId::from_u128(5)], UpstreamOn::Fired))).await;
     assert!(matches!(unknown, Err(EngineError::Refused(CommandError::NotFound(_)))), "{unknown:?}");
     clock.set(START + Span::from_secs(3));
     engine.handle.status().await.unwrap();
     let mut fired = 0;
     while fired < 3 {
         for order in engine.engine.fires.recv().await.unwrap() {
-            engine.handle.finish(TenantId::default(), order.firing, ok()).await.unwrap();
+            engine.handle.finish(tenant.clone(), order.firing, ok()).await.unwrap();
             fired += 1;
         }
     }
     // Its upstream ended without failing.
-    until(&engine, failed, TimerState::Cancelled).await;
+    until(&engine, tenant, failed, TimerState::Cancelled).await;
     end(engine).await;
 
     let mut engine = start(dir.path(), 3, &clock, 2);
-    assert_eq!(
-        engine.handle.get(TenantId::default(), gathered).await.unwrap().status.state,
-        TimerState::Waiting
-    );
+    assert_eq!(engine.handle.get(tenant.clone(), gathered).await.unwrap().status.state, TimerState::Waiting);
     clock.set(START + Span::from_secs(10));
     engine.handle.status().await.unwrap();
     while fired < 6 {
         for order in engine.engine.fires.recv().await.unwrap() {
-            engine.handle.finish(TenantId::default(), order.firing, ok()).await.unwrap();
+            engine.handle.finish(tenant.clone(), order.firing, ok()).await.unwrap();
             fired += 1;
         }
     }
-    until(&engine, gathered, TimerState::Scheduled).await;
-    let timer = engine.handle.get(TenantId::default(), gathered).await.unwrap();
+    until(&engine, tenant, gathered, TimerState::Scheduled).await;
+    let timer = engine.handle.get(tenant.clone(), gathered).await.unwrap();
     assert_eq!(timer.due_ns(), Some((START + Span::from_secs(15)).as_ns()));
     end(engine).await;
 }

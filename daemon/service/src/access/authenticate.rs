@@ -173,10 +173,12 @@ impl Gate {
             let from = parts.extensions.get::<Peer>().map(|peer| peer.addr);
             self.authenticator.0.refused.tell(from, &e.detail);
         })?;
-        match parts.headers.get(TENANT) {
-            None => Ok(caller),
-            Some(value) => for_tenant(&caller, value),
-        }
+        let caller = match parts.headers.get(TENANT) {
+            None => caller,
+            Some(value) => for_tenant(&caller, value)?,
+        };
+        self.refuse_disabled(&caller)?;
+        Ok(caller)
     }
 }
 

@@ -9,7 +9,9 @@ pub mod jwks;
 pub mod keys;
 pub mod now;
 pub mod policy;
+pub mod quota;
 pub mod secret;
+pub mod tenants;
 pub mod tokens;
 pub mod verb;
 

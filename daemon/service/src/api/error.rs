@@ -108,6 +108,35 @@ codes! {
 /// The media type of an error answer (RFC 9457).
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
+/// What is left of a limit, and when there is more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Remaining {
+    /// The limit.
+    pub limit: u64,
+    /// How much of it is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remaining: Option<u64>,
+    /// How much of it is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used: Option<u64>,
+    /// When the same request may pass, where time alone makes room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+impl Remaining {
+    fn retry_after_secs(&self) -> Option<u64> {
+        self.retry_after_ms.map(|ms| ms.div_ceil(1000))
+    }
+
+    /// As headers, or as metadata.
+    fn headers(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let remaining = self.remaining.map(|n| ("ratelimit-remaining", n));
+        let reset = self.retry_after_secs().map(|secs| ("ratelimit-reset", secs));
+        [Some(("ratelimit-limit", self.limit)), remaining, reset].into_iter().flatten()
+    }
+}
+
 /// Why a request was not carried out, in the words of the API.
 #[derive(Debug)]
 pub struct ApiError {
@@ -115,12 +144,14 @@ pub struct ApiError {
     pub code: &'static ErrorCode,
     /// What happened this time, with what to do next.
     pub detail: String,
+    /// What is left of the limit that refused it.
+    pub limits: Option<Box<Remaining>>,
 }
 
 impl ApiError {
     /// A row with its detail.
     pub fn new(code: &'static ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), limits: None }
     }
 }
 
@@ -175,9 +206,17 @@ pub struct Problem<'a> {
     status: u16,
     detail: &'a str,
     code: &'a str,
+    #[serde(flatten)]
+    limits: Option<&'a Remaining>,
 }
 
 impl ApiError {
+    /// When to try again, in seconds.
+    fn retry_after_secs(&self) -> Option<u64> {
+        let own = self.limits.as_ref().and_then(|limits| limits.retry_after_secs());
+        own.or_else(|| self.code.retry_after_secs.map(u64::from))
+    }
+
     /// As it is told in JSON.
     pub fn problem(&self) -> Problem<'_> {
         let ErrorCode { code, http, title, .. } = *self.code;
@@ -187,18 +226,22 @@ impl ApiError {
             status: http,
             detail: &self.detail,
             code,
+            limits: self.limits.as_deref(),
         }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response<Body> {
-        let ErrorCode { http, retry_after_secs, .. } = *self.code;
+        let http = self.code.http;
         let body = render::to_text(&self.problem());
         let status = StatusCode::from_u16(http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
-        if let Some(secs) = retry_after_secs {
+        if let Some(secs) = self.retry_after_secs() {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
+        }
+        for (name, value) in self.limits.iter().flat_map(|limits| limits.headers()) {
+            response.headers_mut().insert(name, HeaderValue::from(value));
         }
         if status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"minoots\"");
@@ -214,8 +257,11 @@ impl From<ApiError> for tonic::Status {
         status
             .metadata_mut()
             .insert("minoots-code", tonic::metadata::MetadataValue::from_static(e.code.code));
-        if let Some(secs) = e.code.retry_after_secs {
+        if let Some(secs) = e.retry_after_secs() {
             status.metadata_mut().insert("retry-after", tonic::metadata::MetadataValue::from(secs));
+        }
+        for (name, value) in e.limits.iter().flat_map(|limits| limits.headers()) {
+            status.metadata_mut().insert(name, tonic::metadata::MetadataValue::from(value));
         }
         status
     }

@@ -73,12 +73,24 @@ impl Session {
         Ok(definition)
     }
 
+    /// Refuses a timer that waits for one that the caller does not see: how it fares would tell of that one.
+    async fn check_upstreams(&self, definition: &TimerDefinition) -> Result<(), ApiError> {
+        let Some(after) = &definition.start_after else { return Ok(()) };
+        if self.caller.agent.is_none() && !self.app.gate.hides_timers() {
+            return Ok(());
+        }
+        for upstream in &after.upstreams {
+            self.find(upstream.timer, Verb::ReadTimer).await?;
+        }
+        Ok(())
+    }
+
     /// Makes a timer; durable when the answer arrives.
     pub(crate) async fn create(&self, definition: TimerDefinition) -> Result<Outcome, ApiError> {
         let definition = self.own(definition)?;
-        self.app
-            .gate
-            .admit(&self.caller, Demand::Create { timers: 1, bytes: definition.text_bytes() as u64 })?;
+        self.check_upstreams(&definition).await?;
+        let bytes_max = definition.text_bytes() as u64;
+        let _room = self.app.gate.admit(&self.caller, Demand::Create { timers: 1, bytes_max })?;
         let created = self.app.engine.create(definition).await.map_err(ApiError::from);
         let subject = created.as_ref().map(|c| c.timer.id.to_string()).unwrap_or_default();
         self.note(Verb::CreateTimer, &subject, &created);
@@ -94,12 +106,22 @@ impl Session {
         definitions: Vec<Result<TimerDefinition, ApiError>>,
     ) -> Result<Vec<Result<Outcome, ApiError>>, ApiError> {
         let mut usable = Vec::with_capacity(definitions.len());
-        let refusals: Vec<_> = definitions
-            .into_iter()
-            .map(|d| d.and_then(|d| self.own(d)).map(|definition| usable.push(definition)).err())
-            .collect();
-        let bytes = usable.iter().map(|d| d.text_bytes() as u64).sum();
-        self.app.gate.admit(&self.caller, Demand::Create { timers: usable.len() as u64, bytes })?;
+        let mut refusals = Vec::with_capacity(definitions.len());
+        for definition in definitions {
+            refusals.push(match definition.and_then(|d| self.own(d)) {
+                Ok(definition) => {
+                    let refused = self.check_upstreams(&definition).await.err();
+                    if refused.is_none() {
+                        usable.push(definition);
+                    }
+                    refused
+                }
+                Err(refused) => Some(refused),
+            });
+        }
+        let bytes_max = usable.iter().map(|d| d.text_bytes() as u64).max().unwrap_or(0);
+        let demand = Demand::Create { timers: usable.len() as u64, bytes_max };
+        let _room = self.app.gate.admit(&self.caller, demand)?;
         let mut created = self.app.engine.create_many(usable).await?.into_iter();
         // The engine gives one answer for each definition, in order.
         let mut next = || match created.next() {
@@ -315,8 +337,12 @@ impl Session {
         heartbeat: Duration,
     ) -> Result<impl Stream<Item = Told> + Send + use<>, ApiError> {
         self.allow(Verb::WatchEvents, Subject::Tenant)?;
-        self.app.gate.admit(&self.caller, Demand::Stream)?;
-        super::watch::told(self, after, filter, heartbeat)
+        let permit = self.app.gate.admit(&self.caller, Demand::Stream)?;
+        let told = super::watch::told(self, after, filter, heartbeat)?;
+        // The stream holds it, and gives it back with its end.
+        Ok(told.inspect(move |_| {
+            let _ = &permit;
+        }))
     }
 
     /// Whether a caller sees the timers of a definition.

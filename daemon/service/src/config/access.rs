@@ -4,6 +4,7 @@ use super::ConfigError;
 use super::file::within;
 use crate::access::Role;
 use crate::access::grant::{Grant, is_name, scopes_of};
+use crate::access::quota::Limits;
 use crate::access::secret::KeyText;
 use jsonwebtoken::Algorithm;
 use minoots_kernel::TenantId;
@@ -28,6 +29,8 @@ pub struct AccessConfig {
     pub tls: Option<TlsConfig>,
     /// How much anybody may take of the listener.
     pub listener: ListenerLimits,
+    /// How much each tenant may use, where its record says nothing.
+    pub limits: Limits,
     /// True where the service answers other machines though it asks nobody who they are.
     pub allow_remote_without_auth: bool,
 }
@@ -311,6 +314,7 @@ impl AccessSections {
                 .collect::<Result<_, _>>()?,
             tls,
             listener: self.listener.unwrap_or_default().load()?,
+            limits: Limits::default(),
             allow_remote_without_auth,
         })
     }

@@ -32,6 +32,8 @@ pub struct ConfigFile {
     pub tls: Option<TlsSection>,
     /// How much anybody may take of the listener.
     pub listener: Option<ListenerSection>,
+    /// How much each tenant may use.
+    pub limits: Option<crate::access::quota::Limits>,
     /// Where the master key comes from.
     pub secrets: Option<super::SecretsSection>,
 }

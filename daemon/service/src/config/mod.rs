@@ -149,7 +149,9 @@ impl Config {
             flags.allow_remote_without_auth.or(file.allow_remote_without_auth).unwrap_or(false);
         let sections = access::AccessSections { auth: file.auth, tls: file.tls, listener: file.listener };
         let bootstrap_key = env("MINOOTS_BOOTSTRAP_KEY").filter(|v| !v.is_empty());
-        let access = sections.load(allow_remote, bootstrap_key.map(|v| v.to_string_lossy().into_owned()))?;
+        let mut access =
+            sections.load(allow_remote, bootstrap_key.map(|v| v.to_string_lossy().into_owned()))?;
+        access.limits = file.limits.unwrap_or_default();
         if !is_loopback(listen.ip()) && !allow_remote && access.mode == access::AuthMode::None {
             return Err(ConfigError::Remote { listen });
         }

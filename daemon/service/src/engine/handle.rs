@@ -1,5 +1,6 @@
 //! What the rest of the service may ask of the engine: an async handle over the partitions' request channels.
 
+use super::census::Census;
 use super::query;
 use crate::store::{LedgerQuery, StateCounts, StoreError, TimerIndex, TimerQuery};
 use crossbeam_channel::Sender;
@@ -8,6 +9,7 @@ use minoots_kernel::{
     ActionResult, Change, ClockSource, Command, CommandError, FiringId, LedgerEntry, Outcome, TenantId,
     TimerDefinition, TimerId, TimerInstance,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
@@ -161,6 +163,8 @@ pub struct PartitionLink {
     pub applied: watch::Receiver<Applied>,
     /// Names the store in errors.
     pub place: String,
+    /// How many timers each tenant has pending.
+    pub census: Census,
 }
 
 /// How far an index has come.
@@ -431,6 +435,30 @@ impl EngineHandle {
             return Err(CommandError::NotFound(ask.id).into());
         }
         partition.read(move |index| index.ledger(&ask.tenant, ask.id, ask.after_nominal_ns, ask.limit)).await
+    }
+
+    /// The tenants that have a timer, in order; some that have none may be among them. It knows every one that had a
+    /// timer acknowledged before the call.
+    pub async fn tenants(&self) -> Result<Vec<TenantId>, EngineError> {
+        let mut all = BTreeSet::new();
+        for partition in &*self.partitions {
+            match partition.caught_up().await {
+                Ok(()) => {}
+                // The index may have no room for long: what it lacks is in memory.
+                Err(EngineError::StoreFull { .. }) => {
+                    let recent = partition.ask(Request::Recent).await?;
+                    all.extend(recent.iter().map(|timer| timer.tenant().clone()));
+                }
+                Err(error) => return Err(error),
+            }
+            all.extend(partition.read(|index| index.tenants()).await?);
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    /// How many timers of a tenant have not ended; exact as of what is durable.
+    pub fn pending(&self, tenant: &TenantId) -> u64 {
+        self.partitions.iter().map(|p| p.census.pending(tenant)).sum()
     }
 
     /// How the engine is doing.

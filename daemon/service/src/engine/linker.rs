@@ -32,14 +32,12 @@ impl Linker {
     }
 
     /// Runs until the engine stops.
-    pub async fn run(mut self, tenants: Vec<TenantId>) {
+    pub async fn run(mut self) {
         // First the subscription, then the state: what happens in between comes twice, which does no harm.
         let Ok(mut events) = self.feed.subscribe(None) else { return };
-        for tenant in tenants {
-            if let Err(error) = self.take_up(tenant).await {
-                tracing::error!(%error, "the timers that wait for others cannot be read: they wait until a restart");
-                return;
-            }
+        if let Err(error) = self.take_up_all().await {
+            tracing::error!(%error, "the timers that wait for others cannot be read: they wait until a restart");
+            return;
         }
         while let Some(event) = events.next().await {
             self.note(event).await;
@@ -47,6 +45,13 @@ impl Linker {
     }
 
     /// Takes up every timer that waited when the process last stopped.
+    async fn take_up_all(&mut self) -> Result<(), EngineError> {
+        for tenant in self.engine.tenants().await? {
+            self.take_up(tenant).await?;
+        }
+        Ok(())
+    }
+
     async fn take_up(&mut self, tenant: TenantId) -> Result<(), EngineError> {
         let state = Some(TimerState::Waiting);
         let mut query = TimerQuery { tenant, state, limit: PAGE, ..TimerQuery::default() };

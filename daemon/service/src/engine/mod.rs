@@ -1,6 +1,7 @@
 //! The kernel's shell: one thread for each partition, which owns its state, makes events durable, and fires timers on
 //! time; beside it one that keeps the partition's index.
 
+pub mod census;
 pub mod feed;
 pub mod handle;
 pub mod indexer;
@@ -9,6 +10,7 @@ pub mod partition;
 mod query;
 mod recovery;
 
+use census::Census;
 pub use feed::{Cursor, Feed, FeedEnd, FeedEvent, Subscription};
 pub use handle::{
     Answer, EngineError, EngineHandle, EngineStatus, FireOrder, FireTimes, IdSource, Request, TimerPage,
@@ -120,14 +122,20 @@ fn start_partition(
     let (request_sender, requests) = crossbeam_channel::unbounded();
     let (job_sender, jobs) = crossbeam_channel::unbounded();
     let (progress_sender, progress) = crossbeam_channel::unbounded();
+    let census = Census::take(&*index, &backlog)?;
     for committed in backlog {
         // The receiver is right here.
         let _ = job_sender.send(Job::Apply(Arc::new(committed)));
     }
     let (indexer, applied) = Indexer::new(index.clone(), progress_sender, snapshots, retention);
-    let link =
-        PartitionLink { requests: request_sender, index: index.clone(), applied, place: place.clone() };
-    let outputs = Outputs::new(fires, writer, job_sender);
+    let link = PartitionLink {
+        requests: request_sender,
+        index: index.clone(),
+        applied,
+        place: place.clone(),
+        census: census.clone(),
+    };
+    let outputs = Outputs::new(fires, writer, job_sender, census);
     let partition = Partition::new(kernel, log, index, place, own_clock, outputs);
     let spawn =
         |name: String, work: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name).spawn(work);

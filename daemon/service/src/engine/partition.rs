@@ -4,6 +4,7 @@
 //! one batch, and only then answers and hands over the fires. Nothing that is not durable is ever shown. The index
 //! follows on its own thread: a change stays in memory until the index has it.
 
+use super::census::Census;
 use super::feed::FeedWriter;
 use super::handle::{Answer, EngineError, FireOrder, FireTimes, PartitionStatus, Request};
 use super::indexer::{Job, Progress};
@@ -58,6 +59,8 @@ pub struct Outputs {
     feed: FeedWriter,
     /// Work for the index.
     jobs: Sender<Job>,
+    /// Counts pending timers.
+    census: Census,
 }
 
 /// One partition with everything it runs on.
@@ -83,8 +86,13 @@ pub struct Partition {
 }
 
 impl Outputs {
-    pub(super) fn new(fires: UnboundedSender<Vec<FireOrder>>, feed: FeedWriter, jobs: Sender<Job>) -> Self {
-        Self { fires, feed, jobs }
+    pub(super) fn new(
+        fires: UnboundedSender<Vec<FireOrder>>,
+        feed: FeedWriter,
+        jobs: Sender<Job>,
+        census: Census,
+    ) -> Self {
+        Self { fires, feed, jobs, census }
     }
 
     /// Without anybody who listens to events: for a simulation, which reads them from the log.
@@ -95,7 +103,7 @@ impl Outputs {
         last_sequence: u64,
     ) -> Self {
         let (feed, _) = super::feed::source(log.reader(), last_sequence);
-        Self::new(fires, feed, jobs)
+        Self::new(fires, feed, jobs, Census::default())
     }
 }
 
@@ -350,6 +358,7 @@ impl Partition {
         if !orders.is_empty() {
             self.send_fires(orders);
         }
+        self.outputs.census.note(&committed);
         let committed = Arc::new(committed);
         self.outputs.feed.publish(&committed);
         // The index's thread ends after this one.

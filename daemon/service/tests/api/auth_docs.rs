@@ -26,7 +26,7 @@ async fn every_curl_sample_of_the_access_guide_succeeds() {
     let guide = include_str!("../../../../docs/access.md");
     let samples: Vec<_> =
         guide.split("```sh\n").skip(1).filter_map(|block| block.split("\n```").next()).collect();
-    assert_eq!(samples.len(), 2);
+    assert_eq!(samples.len(), 3);
     let script =
         format!("set -eu\ncurl() {{ command curl --fail-with-body \"$@\"; }}\n{}", samples.join("\n"));
     let script =

@@ -19,6 +19,7 @@ mod harness;
 mod history;
 mod matrix;
 mod program;
+mod quotas;
 mod schemas;
 mod secrets;
 mod signing;

@@ -161,8 +161,16 @@ async fn every_route_answers_every_role_as_it_should() {
             if is_allowed(role, verb) {
                 assert!(![401, 403].contains(&status), "{told}");
             } else {
-                // Each timer of a batch has an answer of its own.
-                assert_eq!(status, if route.path == "/v1/timers/batch" { 200 } else { 403 }, "{told}");
+                // Each timer of a batch has an answer of its own, and tenants are nothing to who runs no service.
+                let want = match route.path {
+                    "/v1/timers/batch" => 200,
+                    path if path.starts_with("/v1/tenants") => 404,
+                    _ => 403,
+                };
+                assert_eq!(status, want, "{told}");
+                if want == 404 {
+                    continue;
+                }
                 assert!(text.contains("\"forbidden\"") && text.contains(verb.as_str()), "{told}");
             }
         }

@@ -1,10 +1,11 @@
-//! The routes of the tenant's admin.
+//! The routes of the tenant's admin, and of the service's operator.
 
 mod keys;
+mod tenants;
 
 use super::App;
 use axum::Router;
 
 pub(super) fn routes() -> Router<App> {
-    keys::routes()
+    keys::routes().merge(tenants::routes())
 }

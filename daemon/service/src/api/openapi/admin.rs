@@ -6,7 +6,8 @@ use super::schema::{
 };
 use crate::access::{Role, Verb};
 use crate::api::error::{
-    FIRE_NOT_FOUND, NO_MASTER_KEY, NOT_FOUND, QUOTA_EXCEEDED, STORE_FULL, TIMER_NOT_FOUND, WRONG_STATE,
+    ALREADY_EXISTS, FIRE_NOT_FOUND, NO_MASTER_KEY, NOT_FOUND, QUOTA_EXCEEDED, STORE_FULL, TIMER_NOT_FOUND,
+    WRONG_STATE,
 };
 use serde_json::{Value, json as object};
 
@@ -305,6 +306,68 @@ pub(super) const ROUTES: &[RouteDoc] = &[
         ),
         "trust",
     ),
+    ask(
+        "GET",
+        "/v1/tenants",
+        "listTenants",
+        Verb::ReadTenants,
+        "The tenants that have a record.",
+        &[json(200, "A page.", "Tenants")],
+        &[ANY, QUERY],
+    ),
+    with(
+        ask(
+            "POST",
+            "/v1/tenants",
+            "createTenant",
+            Verb::ManageTenants,
+            "Makes the record of a tenant.",
+            &[json_with(201, "The tenant.", "Tenant", &["Location"])],
+            &[ANY, BODY, &[&ALREADY_EXISTS], WRITE],
+        ),
+        "NewTenant",
+        true,
+    ),
+    ask(
+        "GET",
+        "/v1/tenants/{name}",
+        "readTenant",
+        Verb::ReadTenants,
+        "The record of a tenant.",
+        &[json(200, "The tenant.", "Tenant")],
+        &[ANY, QUERY, NAMED],
+    ),
+    with(
+        ask(
+            "PUT",
+            "/v1/tenants/{name}",
+            "updateTenant",
+            Verb::ManageTenants,
+            "Changes the record of a tenant.",
+            &[json(200, "The tenant.", "Tenant")],
+            &[ANY, BODY, NAMED, WRITE],
+        ),
+        "TenantChange",
+        true,
+    ),
+    ask(
+        "DELETE",
+        "/v1/tenants/{name}",
+        "removeTenant",
+        Verb::ManageTenants,
+        "Removes the record of a tenant: the limits of the service hold for it.",
+        &[Answer { status: 204, what: "It is gone.", media: "", schema: "", headers: &[] }],
+        &[ANY, QUERY, NAMED, &[&STORE_FULL]],
+    ),
+    ask(
+        "GET",
+        "/v1/usage",
+        "readUsage",
+        Verb::ReadUsage,
+        "What is used of each of the tenant's quotas.",
+        &[json(200, "Each quota.", "Usage")],
+        &[ANY, QUERY],
+    ),
 ];
 
 /// The schemas of their bodies, by name.
@@ -362,6 +425,17 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
                 [("value", object!({"type": "string", "minLength": 1, "pattern": "^[ -~]+$"}))],
             ),
         ),
+        ("Tenants", object!({"type": "object", "required": ["tenants"]})),
+        ("Tenant", object!({"type": "object", "required": ["name", "disabled"]})),
+        (
+            "NewTenant",
+            request(
+                &["name"],
+                [("name", short(128)), ("disabled", flag()), ("limits", object!({"type": "object"}))],
+            ),
+        ),
+        ("TenantChange", request(&[], [("disabled", flag()), ("limits", object!({"type": "object"}))])),
+        ("Usage", object!({"type": "object"})),
         ("SealedAnew", answer([("sealed_anew", count())])),
     ]
 }

@@ -265,6 +265,10 @@ impl Run {
         let model = &self.model;
         assert_eq!(index.applied(), model.applied());
         assert_eq!(index.counts(), model.counts());
+        let tenants = index.tenants().unwrap();
+        assert!(tenants.is_sorted_by(|a, b| a < b), "{tenants:?}: each once, in order");
+        assert!(model.tenants().unwrap().iter().all(|t| tenants.contains(t)), "{tenants:?} lacks one");
+        assert!(!tenants.contains(&TenantId::new(TENANTS[3])), "{tenants:?}: one never had a timer");
         assert_eq!(sorted(index.with_flights().unwrap()), sorted(model.with_flights().unwrap()));
         for (tenant, id) in &self.timers {
             let timer = model.timer(tenant, *id).unwrap();

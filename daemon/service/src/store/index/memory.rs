@@ -4,7 +4,7 @@ use super::super::StoreError;
 use super::{EachTimer, IndexPage, LIST_SCAN_MAX, StateCounts, TimerIndex, TimerQuery};
 use minoots_kernel::ledger::{self, LedgerChange};
 use minoots_kernel::{Committed, DueKey, LedgerEntry, TenantId, TimerId, TimerInstance};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -185,6 +185,12 @@ impl TimerIndex for MemoryIndex {
 
     fn counts(&self) -> StateCounts {
         self.state().counts
+    }
+
+    fn tenants(&self) -> Result<Vec<TenantId>, StoreError> {
+        let state = self.state();
+        let all: BTreeSet<_> = state.timers.values().map(|t| t.tenant().clone()).collect();
+        Ok(all.into_iter().collect())
     }
 
     fn drop_history(&self, before_ns: i64, limit: usize) -> Result<usize, StoreError> {

@@ -65,6 +65,9 @@ pub trait TimerIndex: Send + Sync {
     /// How many timers there are in each state.
     fn counts(&self) -> StateCounts;
 
+    /// The tenants that have a timer, in order; some that have none may be among them.
+    fn tenants(&self) -> Result<Vec<TenantId>, StoreError>;
+
     /// Forgets timers that ended before `before_ns`, with their ledgers, and lines of the ledgers of others that are
     /// settled and older; at most `limit` in all. Returns how many.
     fn drop_history(&self, before_ns: i64, limit: usize) -> Result<usize, StoreError>;

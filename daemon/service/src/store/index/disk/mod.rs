@@ -350,6 +350,13 @@ impl TimerIndex for DiskIndex {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tenants(&self) -> Result<Vec<TenantId>, StoreError> {
+        let mut all: Vec<_> = self.tenants().keys().cloned().collect();
+        all.push(TenantId::default());
+        all.sort_unstable();
+        Ok(all)
+    }
+
     fn drop_history(&self, before_ns: i64, limit: usize) -> Result<usize, StoreError> {
         self.write(|pending, view| write::drop_history(pending, view, before_ns, limit))
     }
