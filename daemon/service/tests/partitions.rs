@@ -1,5 +1,6 @@
 //! Several partitions behind one handle, over real files: placement, listings, the stream, chains between partitions,
 //! and what a restart finds when the index or the old part of the log is gone.
+#![expect(clippy::unwrap_used, reason = "the helpers of tests, which clippy does not know as tests")]
 
 mod common;
 
