@@ -192,3 +192,25 @@ fn cases_are_answered_and_differences_told() {
     std::fs::write(&cases, "[[case]]\nname='n'\nrole='king'\nverb='timers.read'\nexpect='allow'").unwrap();
     assert!(run_policy_tests(None, &cases).unwrap_err().contains("king"));
 }
+
+/// The text of a block of the guide.
+fn block(language: &str) -> &'static str {
+    let guide = include_str!("../../../../docs/access.md");
+    let start = guide.split_once("## What they may do").expect("the part is there").1;
+    let inside = start.split_once(&format!("```{language}\n")).expect("the block is there").1;
+    inside.split_once("```").expect("the block ends").0
+}
+
+#[test]
+fn the_samples_of_the_guide_are_policies_and_cases_that_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("access.cedar"), block("cedar")).unwrap();
+    let cases = dir.path().join("cases.toml");
+    std::fs::write(&cases, block("toml")).unwrap();
+    let report = run_policy_tests(Some(dir.path()), &cases).unwrap();
+    assert_eq!(report, Report { passed: 2, failed: Vec::new() });
+    for role in Role::ALL {
+        let guide = include_str!("../../../../docs/access.md");
+        assert!(guide.contains(&format!("| `{}` |", role.as_str())), "{role:?}");
+    }
+}

@@ -98,3 +98,35 @@ async fn the_reference_names_every_field_of_an_answer() {
     }
     service.stop().await;
 }
+
+/// Every name of a function in the Rust files under a directory.
+fn functions(directory: &std::path::Path, into: &mut std::collections::BTreeSet<String>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            functions(&path, into);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let names = text.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next());
+            into.extend(names.map(str::to_string));
+        }
+    }
+}
+
+#[test]
+fn every_test_of_the_threat_model_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut there = std::collections::BTreeSet::new();
+    functions(&root.join("src"), &mut there);
+    functions(&root.join("tests"), &mut there);
+    let model = include_str!("../../../../docs/threat-model.md");
+    let rows = model.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| threat"));
+    for row in rows {
+        let tests = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        let named: Vec<_> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "no test for: {row}");
+        for name in named {
+            assert!(there.contains(name), "docs/threat-model.md names the test {name}, which is not there");
+        }
+    }
+}
