@@ -5,7 +5,7 @@ from typing import Literal, final
 
 from chronotick.client import CorrectedTime
 
-__all__ = ["ERROR_CODES", "Alarm", "ClockPage", "Reading", "__version__", "evaluate"]
+__all__ = ["ERROR_CODES", "Alarm", "ClockPage", "Reading", "__version__", "evaluate", "verify_envelope", "verify_webhook"]
 
 __version__: str
 ERROR_CODES: tuple[str, ...]

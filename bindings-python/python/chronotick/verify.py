@@ -25,11 +25,11 @@ def verify_envelope(jwks: str, kind: str, envelope: str) -> str:
 def verify_webhook(jwks: str, headers: Mapping[str, str], body: bytes) -> None:
     """Checks a webhook by its headers (in any case) and its body's bytes. Its age is yours to judge."""
     lower = {name.lower(): value for name, value in headers.items()}
-    names = ("webhook-id", "webhook-timestamp", "webhook-signature")
-    missing = [name for name in names if name not in lower]
+    missing = [name for name in ("webhook-id", "webhook-timestamp", "webhook-signature") if name not in lower]
     if missing:
         raise SignatureError(f"the header {missing[0]} is missing")
+    identity, timestamp, signature = lower["webhook-id"], lower["webhook-timestamp"], lower["webhook-signature"]
     try:
-        _native.verify_webhook(jwks, *(lower[name] for name in names), body)
+        _native.verify_webhook(jwks, identity, timestamp, signature, body)
     except ValueError as error:
         raise SignatureError(str(error)) from None
