@@ -175,7 +175,7 @@ impl Facts {
         let labels = match subject {
             Subject::NewTimer(definition) => Some(&definition.labels),
             Subject::Timer(timer) => Some(&timer.definition.labels),
-            Subject::Tenant | Subject::Unknown(_) | Subject::Named(_) => None,
+            Subject::Tenant | Subject::Named(_) => None,
         };
         let agent = labels.and_then(|l| l.get(AGENT_LABEL)).map(String::as_str);
         let tenant = match subject {
@@ -186,7 +186,7 @@ impl Facts {
         let kind = match subject {
             Subject::Tenant => 0,
             Subject::NewTimer(_) | Subject::Timer(_) => 1,
-            Subject::Unknown(_) | Subject::Named(_) => 2,
+            Subject::Named(_) => 2,
         };
         let bits = [
             caller.every_tenant,
@@ -325,7 +325,6 @@ fn resource(caller: &Caller, subject: Subject<'_>) -> Result<Entity, String> {
         }
         Subject::NewTimer(definition) => timer("new", definition),
         Subject::Timer(instance) => timer(&instance.id.to_string(), &instance.definition),
-        Subject::Unknown(id) => thing(&id.to_string()),
         Subject::Named(name) => thing(name),
     }
 }

@@ -1,6 +1,6 @@
 //! What can be done, as policies and the audit name it.
 
-use minoots_kernel::{Change, TimerDefinition, TimerId, TimerInstance};
+use minoots_kernel::{Change, TimerDefinition, TimerInstance};
 
 macro_rules! verbs {
     ($($(#[$doc:meta])* $name:ident = $word:literal;)*) => {
@@ -123,8 +123,6 @@ pub enum Subject<'a> {
     NewTimer(&'a TimerDefinition),
     /// A timer that is there.
     Timer(&'a TimerInstance),
-    /// A timer that is not there, or not for this caller.
-    Unknown(TimerId),
     /// Something with a name: a key, a secret, a schema.
     Named(&'a str),
 }

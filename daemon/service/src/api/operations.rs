@@ -366,7 +366,6 @@ fn subject_name(subject: Subject<'_>) -> String {
     match subject {
         Subject::Tenant | Subject::NewTimer(_) => String::new(),
         Subject::Timer(timer) => timer.id.to_string(),
-        Subject::Unknown(id) => id.to_string(),
         Subject::Named(name) => name.to_string(),
     }
 }

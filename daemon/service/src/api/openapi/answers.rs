@@ -32,13 +32,18 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
 
 fn problem() -> Value {
     let codes: Vec<_> = error::ALL.iter().map(|c| c.code).collect();
-    answer([
+    let mut problem = answer([
         ("type", told(text(), "`urn:minoots:error:` and the code.")),
         ("title", told(text(), "What is wrong, for every case of it.")),
         ("status", integer()),
         ("detail", told(text(), "What happened this time, and what to do next.")),
         ("code", json!({"type": "string", "enum": codes})),
-    ])
+    ]);
+    // A limit that was reached says more.
+    for name in ["limit", "remaining", "used", "retry_after_ms"] {
+        problem["properties"][name] = count();
+    }
+    problem
 }
 
 fn clock_source() -> Value {
