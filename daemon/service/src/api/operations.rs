@@ -50,6 +50,17 @@ impl Session {
         })
     }
 
+    /// Asks the gate for something that is not about timers, and counts it as one question or one change.
+    pub(crate) fn enter(&self, verb: Verb, subject: Subject<'_>) -> Result<(), ApiError> {
+        self.allow(verb, subject)?;
+        let demand = if verb.is_command() { Demand::Change { timers: 0 } } else { Demand::Read };
+        self.app.gate.admit(&self.caller, demand).map(drop).inspect_err(|e| {
+            if verb.is_command() {
+                self.app.audit.note(&self.caller, verb, &subject_name(subject), Err(e));
+            }
+        })
+    }
+
     fn note<T>(&self, verb: Verb, subject: &str, outcome: &Result<T, ApiError>) {
         self.app.audit.note(&self.caller, verb, subject, outcome.as_ref().map(|_| ()));
     }

@@ -132,7 +132,7 @@ async fn read_audit(State(app): State<App>, caller: Caller, query: RawQuery) -> 
     if !every && filters.tenant.is_none() {
         filters.tenant = Some(caller.tenant.to_string());
     }
-    app.session(caller).allow(Verb::ReadAudit, Subject::Tenant)?;
+    app.session(caller).enter(Verb::ReadAudit, Subject::Tenant)?;
     let audit = app.audit.clone();
     let page = beside(move || {
         audit.flush();
@@ -152,7 +152,7 @@ async fn keys(State(app): State<App>) -> Response {
 
 async fn rotate_signing(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
     let verb = Verb::ManageSigning;
-    app.session(caller.clone()).allow(verb, Subject::Tenant)?;
+    app.session(caller.clone()).enter(verb, Subject::Tenant)?;
     let signing = app.signing.clone();
     let rotated = beside(move || signing.rotate(now_ns())).await?.map_err(ApiError::from);
     let id = noted(&app, &caller, verb, "", rotated)?;
@@ -203,7 +203,7 @@ struct SchemaView<'a> {
 async fn list_schemas(State(app): State<App>, caller: Caller, query: RawQuery) -> Result<Response, ApiError> {
     refuse_parameters(&query)?;
     let tenant = caller.tenant.clone();
-    app.session(caller).allow(Verb::ReadSchemas, Subject::Tenant)?;
+    app.session(caller).enter(Verb::ReadSchemas, Subject::Tenant)?;
     let payloads: Vec<Value> = app
         .schemas
         .list(&tenant)
@@ -221,7 +221,7 @@ async fn read_schema(
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
     let tenant = caller.tenant.clone();
-    app.session(caller).allow(Verb::ReadSchemas, Subject::Named(&name))?;
+    app.session(caller).enter(Verb::ReadSchemas, Subject::Named(&name))?;
     let found = app.schemas.get(&tenant, &name, None).ok_or_else(|| nothing("schema", &name))?;
     Ok(schema_answer(StatusCode::OK, &found))
 }
@@ -232,7 +232,7 @@ async fn read_schema_version(
     Path((name, version)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     let tenant = caller.tenant.clone();
-    app.session(caller).allow(Verb::ReadSchemas, Subject::Named(&name))?;
+    app.session(caller).enter(Verb::ReadSchemas, Subject::Named(&name))?;
     let version = version.parse().ok();
     let found = version.and_then(|v| app.schemas.get(&tenant, &name, Some(v)));
     Ok(schema_answer(StatusCode::OK, &found.ok_or_else(|| nothing("schema", &name))?))
@@ -246,7 +246,7 @@ async fn put_schema(
     body: Body,
 ) -> Result<Response, ApiError> {
     let verb = Verb::ManageSchemas;
-    app.session(caller.clone()).allow(verb, Subject::Named(&name))?;
+    app.session(caller.clone()).enter(verb, Subject::Named(&name))?;
     named(&name)?;
     if crate::schemas::EVENTS.iter().any(|(kind, _)| *kind == name) {
         let detail = format!("the schema {name:?} is of an event and built in: take another name");
@@ -274,7 +274,7 @@ fn secret_view(info: &SecretInfo) -> Value {
 async fn list_secrets(State(app): State<App>, caller: Caller, query: RawQuery) -> Result<Response, ApiError> {
     refuse_parameters(&query)?;
     let tenant = caller.tenant.clone();
-    app.session(caller).allow(Verb::ReadSecrets, Subject::Tenant)?;
+    app.session(caller).enter(Verb::ReadSecrets, Subject::Tenant)?;
     let secrets: Vec<_> = app.secrets.list(&tenant).iter().map(secret_view).collect();
     Ok(json_answer(StatusCode::OK, json!({"secrets": secrets}).to_string()))
 }
@@ -285,7 +285,7 @@ async fn read_secret(
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
     let tenant = caller.tenant.clone();
-    app.session(caller).allow(Verb::ReadSecrets, Subject::Named(&name))?;
+    app.session(caller).enter(Verb::ReadSecrets, Subject::Named(&name))?;
     let found = app.secrets.list(&tenant).into_iter().find(|s| s.name == name);
     let found = found.ok_or_else(|| nothing("secret", &name))?;
     Ok(json_answer(StatusCode::OK, secret_view(&found).to_string()))
@@ -305,7 +305,7 @@ async fn put_secret(
     body: Body,
 ) -> Result<Response, ApiError> {
     let verb = Verb::ManageSecrets;
-    app.session(caller.clone()).allow(verb, Subject::Named(&name))?;
+    app.session(caller.clone()).enter(verb, Subject::Named(&name))?;
     named(&name)?;
     if name == "rotate" {
         return Err(ApiError::new(&INVALID_FIELD, "the name \"rotate\" is taken by a route: take another"));
@@ -337,7 +337,7 @@ async fn delete_secret(
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
     let verb = Verb::ManageSecrets;
-    app.session(caller.clone()).allow(verb, Subject::Named(&name))?;
+    app.session(caller.clone()).enter(verb, Subject::Named(&name))?;
     let (secrets, tenant, asked) = (app.secrets.clone(), caller.tenant.clone(), name.clone());
     let removed = beside(move || secrets.remove(&tenant, &asked)).await?.map_err(ApiError::from);
     let removed =
@@ -348,7 +348,7 @@ async fn delete_secret(
 
 async fn rotate_secrets(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
     let verb = Verb::ManageSecrets;
-    app.session(caller.clone()).allow(verb, Subject::Tenant)?;
+    app.session(caller.clone()).enter(verb, Subject::Tenant)?;
     let (secrets, tenant) = (app.secrets.clone(), caller.tenant.clone());
     let rotated = beside(move || secrets.rotate(&tenant)).await?.map_err(ApiError::from);
     let count = noted(&app, &caller, verb, "rotate", rotated)?;

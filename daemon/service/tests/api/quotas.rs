@@ -1,9 +1,11 @@
 //! Quotas and tenants from outside: what is refused, what is told of it, and what an operator changes.
 
 use crate::harness::{Answer, Running, check_problem};
+use minoots::access::Verb;
 use minoots::access::quota::Limits;
 use minoots::access::secret::{KeyText, system_random};
 use minoots::api::grpc::v2;
+use minoots::api::openapi::routes;
 use minoots::clock::OsClock;
 use minoots::config::AccessConfig;
 use minoots::config::access::AuthMode;
@@ -106,6 +108,25 @@ async fn a_rate_says_when_to_come_again() {
     assert_eq!(status.code(), tonic::Code::ResourceExhausted);
     for name in ["retry-after", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"] {
         assert!(status.metadata().get(name).is_some(), "{name}: {status:?}");
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn every_question_counts() {
+    use Verb::{ReadMetrics, ReadStatus, WatchEvents};
+    let (service, operator) = guarded(Limits { reads_per_s: Some(1), ..Limits::default() }).await;
+    let id = "01900000-0000-7000-8000-000000000000";
+    // Streams have a limit of their own; how the service is doing can always be asked.
+    let is_counted = |verb| ![ReadMetrics, ReadStatus, WatchEvents].contains(&verb);
+    for route in routes().filter(|r| r.method == "GET" && r.verb.is_some_and(is_counted)) {
+        let path = route.path.replace("{id}", id).replace("{firing_id}", &format!("{id}:1"));
+        let path = path.replace("{version}", "1").replace("{name}", "n").replace("{key}", "n");
+        let mut refused = false;
+        for _ in 0..20 {
+            refused |= service.ask("GET", &path, &operator, None).await.status == 429;
+        }
+        assert!(refused, "GET {path} can be asked without end");
     }
     service.stop().await;
 }

@@ -4,7 +4,7 @@ use crate::access::grant::{Grant, scopes_of};
 use crate::access::keys::{Key, KeyDraft, KeyError, Keys, scope_words};
 use crate::access::now::Moment;
 use crate::access::secret::KeyText;
-use crate::access::{Caller, Demand, Role, Subject, Verb};
+use crate::access::{Caller, Role, Subject, Verb};
 use crate::api::error::{
     ApiError, FORBIDDEN, INTERNAL, INVALID_FIELD, INVALID_QUERY, NOT_FOUND, QUOTA_EXCEEDED, WRONG_STATE,
 };
@@ -175,9 +175,7 @@ impl Work {
     /// Asks the gate. What is foreign is answered after it, as what is missing is.
     fn start(app: &App, caller: Caller, verb: Verb, subject: Subject<'_>) -> Result<Self, ApiError> {
         let session = app.session(caller);
-        session.allow(verb, subject)?;
-        let demand = if verb.is_command() { Demand::Change { timers: 0 } } else { Demand::Read };
-        app.gate.admit(&session.caller, demand)?;
+        session.enter(verb, subject)?;
         let authenticator = &app.gate.authenticator;
         Ok(Self { keys: authenticator.keys().clone(), moment: authenticator.now().moment(), session })
     }

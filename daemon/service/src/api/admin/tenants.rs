@@ -2,7 +2,7 @@
 
 use crate::access::quota::Limits;
 use crate::access::tenants::{Tenant, Tenants};
-use crate::access::{Caller, Demand, Subject, Verb, grant};
+use crate::access::{Caller, Subject, Verb, grant};
 use crate::api::error::{ALREADY_EXISTS, ApiError, INTERNAL, INVALID_FIELD, INVALID_QUERY, NOT_FOUND};
 use crate::api::operations::Session;
 use crate::api::query::{parameters, refuse_parameters, unknown_parameter};
@@ -92,9 +92,7 @@ fn start(app: &App, caller: Caller, verb: Verb, name: &str) -> Result<Session, A
         }
         return Err(refused);
     }
-    session.allow(verb, if name.is_empty() { Subject::Tenant } else { Subject::Named(name) })?;
-    let demand = if verb.is_command() { Demand::Change { timers: 0 } } else { Demand::Read };
-    app.gate.admit(&session.caller, demand)?;
+    session.enter(verb, if name.is_empty() { Subject::Tenant } else { Subject::Named(name) })?;
     Ok(session)
 }
 
@@ -223,8 +221,7 @@ struct UsageView<'a> {
 async fn usage(State(app): State<App>, caller: Caller, query: RawQuery) -> Result<Response, ApiError> {
     refuse_parameters(&query)?;
     let session = app.session(caller);
-    session.allow(Verb::ReadUsage, Subject::Tenant)?;
-    app.gate.admit(&session.caller, Demand::Read)?;
+    session.enter(Verb::ReadUsage, Subject::Tenant)?;
     let tenant = &session.caller.tenant;
     let usage = app.gate.quotas.usage(tenant, &app.engine);
     let view = UsageView {
