@@ -8,6 +8,7 @@ mod auth_keys;
 mod auth_tls;
 mod auth_tokens;
 mod changes;
+mod compat_v1;
 mod create;
 mod docs;
 mod errors;

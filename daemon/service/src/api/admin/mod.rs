@@ -1,6 +1,6 @@
 //! The routes of the tenant's admin.
 
-mod keys;
+pub(super) mod keys;
 
 use super::App;
 use axum::Router;
