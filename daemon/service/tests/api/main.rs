@@ -8,6 +8,8 @@ mod auth_keys;
 mod auth_tls;
 mod auth_tokens;
 mod changes;
+mod compat_a;
+mod compat_b;
 mod compat_v1;
 mod create;
 mod docs;
