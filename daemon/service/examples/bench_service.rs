@@ -251,7 +251,7 @@ async fn fire(client: &mut Client, work: &Work, offsets_ms: &[i64]) -> (Vec<f64>
 async fn receive(mut events: Streaming<v2::WatchEventsResponse>, wanted: usize) -> (Vec<f64>, Vec<f64>) {
     let (mut received, mut recorded) = (Vec::with_capacity(wanted), Vec::with_capacity(wanted));
     while received.len() < wanted {
-        let event = events.message().await.unwrap().and_then(|m| m.event).unwrap();
+        let Some(event) = events.message().await.unwrap().unwrap().event else { continue };
         let now_ns = realtime().as_ns();
         if let Some(Kind::Fired(fired)) = event.kind {
             let due = fired.due_at.unwrap();

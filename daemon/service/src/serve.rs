@@ -28,6 +28,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// How long requests and action attempts that are under way may take to end at a shutdown.
 const GRACE: Duration = Duration::from_secs(10);
@@ -86,6 +87,7 @@ pub struct Service {
     stop_serving: CancellationToken,
     stop_actions: CancellationToken,
     audit: Audit,
+    streams: TaskTracker,
 }
 
 /// The parts that vouch for what the service says.
@@ -179,6 +181,7 @@ impl Service {
             Err(e) => e.to_string(),
         };
         let metrics = Arc::new(Metrics::default());
+        let streams = TaskTracker::new();
         let (stop_serving, stop_actions) = (CancellationToken::new(), CancellationToken::new());
         let orchestrator = tokio::spawn(
             Orchestrator::new(
@@ -203,6 +206,7 @@ impl Service {
             secrets: trust.secrets,
             metrics,
             shutdown: stop_serving.clone(),
+            streams: streams.clone(),
         };
         if access.mode == AuthMode::Required && tls.is_none() && !addr.ip().to_canonical().is_loopback() {
             tracing::warn!(
@@ -229,6 +233,7 @@ impl Service {
             stop_serving,
             stop_actions,
             audit,
+            streams,
         })
     }
 
@@ -239,7 +244,8 @@ impl Service {
         self.stop_actions.cancel();
         // Each part has the grace from now; what is left after it is cut off.
         let (mut server, mut orchestrator) = (self.server, self.orchestrator);
-        let ended = async { tokio::join!(&mut server, &mut orchestrator) };
+        self.streams.close();
+        let ended = async { tokio::join!(&mut server, &mut orchestrator, self.streams.wait()) };
         if tokio::time::timeout(GRACE, ended).await.is_err() {
             tracing::warn!("requests or webhooks were still under way after {} s: cut off", GRACE.as_secs());
             server.abort();

@@ -58,6 +58,8 @@ struct Facts(u8);
 pub struct Policies {
     authorizer: Authorizer,
     set: PolicySet,
+    /// The roles, and the actions in their groups.
+    known: Entities,
     /// Kept decisions, where only our own policies are in force.
     kept: Option<RwLock<HashMap<Key, Verdict>>>,
 }
@@ -79,6 +81,12 @@ impl Policies {
     pub fn load(directory: Option<&Path>) -> Result<Self, PolicyError> {
         let schema = Schema::from_str(SCHEMA)
             .map_err(|e| PolicyError::Unusable { file: "schema.cedarschema".into(), why: e.to_string() })?;
+        let inside = |why: String| PolicyError::Unusable { file: "schema.cedarschema".into(), why };
+        let known = schema
+            .action_entities()
+            .map_err(|e| e.to_string())
+            .and_then(|actions| actions.add_entities(roles()?, None).map_err(|e| e.to_string()))
+            .map_err(inside)?;
         let validator = Validator::new(schema);
         let mut set = PolicySet::new();
         add(&mut set, &validator, "default.cedar", "", DEFAULT)?;
@@ -89,7 +97,7 @@ impl Policies {
             add(&mut set, &validator, &path.display().to_string(), &format!("{stem}/"), &text)?;
         }
         let kept = directory.is_none().then(RwLock::default);
-        Ok(Self { authorizer: Authorizer::new(), set, kept })
+        Ok(Self { authorizer: Authorizer::new(), set, known, kept })
     }
 
     /// Decides.
@@ -131,9 +139,7 @@ impl Policies {
         let caller =
             Entity::new(principal, caller_attributes(caller), [uid("Role", caller.role.as_str())?].into())
                 .map_err(|e| text(&e))?;
-        let mut all = vec![caller, resource];
-        all.extend(roles()?);
-        let entities = Entities::from_entities(all, None).map_err(|e| text(&e))?;
+        let entities = self.known.clone().add_entities([caller, resource], None).map_err(|e| text(&e))?;
         let response = self.authorizer.is_authorized(&request, &self.set, &entities);
         for error in response.diagnostics().errors() {
             tracing::warn!("a policy failed and was left out of a decision: {error}");
@@ -422,3 +428,7 @@ impl Case {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

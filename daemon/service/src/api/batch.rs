@@ -3,7 +3,7 @@
 use super::body::{self, Object};
 use super::error::{ApiError, INVALID_FIELD, INVALID_QUERY};
 use super::etag::refuse_if_match;
-use super::operations::Session;
+use super::operations::{AGENT_LABEL, Session, TEAM_LABEL};
 use super::query::refuse_parameters;
 use super::rest::json_answer;
 use super::{App, PAGE_MAX, definition, values};
@@ -15,7 +15,7 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use minoots_kernel::{Change, Outcome, TenantId};
+use minoots_kernel::{Change, Outcome, TimerState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -40,7 +40,10 @@ struct ChangeBatchBody {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FilterBody {
-    state: Option<String>,
+    // One word, or a list of them.
+    state: Option<Value>,
+    agent: Option<String>,
+    team: Option<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
@@ -152,16 +155,35 @@ pub(super) fn no_choice() -> ApiError {
 
 fn filter_query(filter: FilterBody) -> Result<TimerQuery, ApiError> {
     let time = |field, value: Option<Value>| value.map(|v| values::time_ns(field, &v)).transpose();
-    let labels = filter.labels.into_iter().chain(filter.tags.into_iter().map(|tag| (tag, String::new())));
-    Ok(TimerQuery {
-        tenant: TenantId::default(),
-        state: filter.state.map(|s| values::word("filter.state", &s, &STATES)).transpose()?,
-        labels: labels.collect(),
+    let mut labels = filter.labels;
+    values::add_label(&mut labels, AGENT_LABEL, filter.agent)?;
+    values::add_label(&mut labels, TEAM_LABEL, filter.team)?;
+    let tags = filter.tags.into_iter().map(|tag| (tag, String::new()));
+    let mut query = TimerQuery {
+        labels: labels.into_iter().chain(tags).collect(),
         due_from_ns: time("filter.due_from", filter.due_from)?,
         due_until_ns: time("filter.due_until", filter.due_until)?,
-        after: None,
         limit: PAGE_MAX,
-    })
+        ..TimerQuery::default()
+    };
+    query.in_states(filter.state.map(states).transpose()?.unwrap_or_default());
+    Ok(query)
+}
+
+/// A state or a list of states.
+fn states(value: Value) -> Result<Vec<TimerState>, ApiError> {
+    let words = match value {
+        Value::Array(words) if !words.is_empty() => words,
+        other => vec![other],
+    };
+    let state = |word: Value| match word.as_str() {
+        Some(text) => values::word("filter.state", text, &STATES),
+        None => {
+            let detail = format!("filter.state is {word}: use {}, or a list of them", STATES.listed());
+            Err(ApiError::new(&INVALID_FIELD, detail))
+        }
+    };
+    words.into_iter().map(state).collect()
 }
 
 pub(super) fn check_size(field: &str, count: usize) -> Result<(), ApiError> {

@@ -95,6 +95,7 @@ codes! {
     IDEMPOTENCY_CONFLICT = 409 AlreadyExists "The idempotency key was used for another timer";
     BODY_TOO_LARGE = 413 ResourceExhausted "The body is too large";
     UNSUPPORTED_MEDIA_TYPE = 415 InvalidArgument "The body is not declared as JSON";
+    UPGRADE_REQUIRED = 426 InvalidArgument "This path speaks WebSocket only";
     QUOTA_EXCEEDED = 429 ResourceExhausted "The tenant has used up a quota";
     RATE_LIMITED = 429 ResourceExhausted "The tenant asks too often";
     EVENTS_GONE = 410 OutOfRange "The events after that place are no longer kept";

@@ -1,30 +1,27 @@
-//! The engine's feed as a stream, and the places in it.
+//! The engine's feed as callers subscribe to it, and the places in it.
 
 use super::error::{ApiError, EVENTS_GONE};
-use crate::engine::{Cursor, Feed, FeedEvent, Subscription};
+use crate::engine::{Cursor, Feed, Subscription};
 use crate::store::StoreError;
-use futures::Stream;
-use futures::stream;
 
-/// Events after a place, then each new one; `None` for only those from now on. Ends when the engine stops.
-pub(super) fn events(
-    feed: &Feed,
-    after: Option<&Cursor>,
-) -> Result<impl Stream<Item = FeedEvent> + Send + use<>, ApiError> {
-    let subscription = feed.subscribe(after).map_err(|e| match e {
-        StoreError::Gone { .. } => ApiError::new(
-            &EVENTS_GONE,
-            format!(
-                "events after that place are no longer kept: read the timers as they stand, then go on after {}, the \
-                 oldest place there is",
-                feed.oldest()
-            ),
-        ),
+/// Events after a place, then each new one; `None` for only those from now on.
+pub(super) fn subscribe(feed: &Feed, after: Option<&Cursor>) -> Result<Subscription, ApiError> {
+    feed.subscribe(after).map_err(|e| match e {
+        StoreError::Gone { .. } => gone(feed),
         other => other.into(),
-    })?;
-    Ok(stream::unfold(subscription, |mut subscription: Subscription| async move {
-        subscription.next().await.map(|event| (event, subscription))
-    }))
+    })
+}
+
+/// A place that is no longer kept.
+pub(super) fn gone(feed: &Feed) -> ApiError {
+    ApiError::new(
+        &EVENTS_GONE,
+        format!(
+            "events after that place are no longer kept: read the timers as they stand, then go on after {}, the oldest \
+             place there is",
+            feed.oldest()
+        ),
+    )
 }
 
 /// The place that a text names: the cursor of an event, or 0 for the beginning. The error says what is wrong.

@@ -3,6 +3,7 @@
 pub mod error;
 mod feed;
 pub mod grpc;
+pub mod openapi;
 
 mod admin;
 mod batch;
@@ -17,8 +18,10 @@ mod policies;
 mod query;
 mod rest;
 mod schedule;
+mod socket;
 mod trust;
 mod values;
+mod watch;
 
 use crate::access::Gate;
 use crate::actions::Connectors;
@@ -37,6 +40,7 @@ use axum::response::{IntoResponse, Response};
 use error::ApiError;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 /// The longest page of a listing, and the largest batch.
@@ -69,6 +73,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Ends the streams, which would otherwise hold up a shutdown.
     pub shutdown: CancellationToken,
+    /// Tasks that outlive their request: sockets. A shutdown waits for them.
+    pub streams: TaskTracker,
 }
 
 /// The whole API as one router.

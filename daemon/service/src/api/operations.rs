@@ -3,6 +3,7 @@
 
 use super::App;
 use super::error::{ApiError, INVALID_ACTION, SHUTTING_DOWN};
+use super::watch::{EventFilter, HEARTBEAT_DEFAULT, Told};
 use crate::access::{Caller, Demand, Subject, Verb};
 use crate::engine::{Answer, Cursor, EngineError, FeedEvent, TimerPage};
 use crate::store::{LedgerQuery, TimerQuery};
@@ -11,6 +12,7 @@ use minoots_kernel::{
     Change, CommandError, FiringId, LedgerEntry, Outcome, TimerDefinition, TimerId, TimerInstance,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The label that says which agent a timer belongs to.
 pub(crate) const AGENT_LABEL: &str = "agent";
@@ -138,10 +140,7 @@ impl Session {
 
     /// Whether a timer is one that the caller sees.
     pub(crate) fn sees(&self, timer: &TimerInstance) -> bool {
-        *timer.tenant() == self.caller.tenant
-            && self.caller.agent.as_deref().is_none_or(|agent| {
-                timer.definition.labels.get(AGENT_LABEL).is_some_and(|label| label == agent)
-            })
+        self.sees_definition(&timer.definition)
     }
 
     /// Reads a page of the caller's timers.
@@ -259,16 +258,15 @@ impl Session {
 
     /// The caller's events after a place, then each new one; `None` for only those from now on. Ends when the engine
     /// stops.
+    #[allow(dead_code, reason = "for protocols that tell events only")]
     pub(crate) fn watch(
         &self,
         after: Option<&Cursor>,
     ) -> Result<impl Stream<Item = FeedEvent> + Send + use<>, ApiError> {
-        self.allow(Verb::WatchEvents, Subject::Tenant)?;
-        self.app.gate.admit(&self.caller, Demand::Stream)?;
-        let session = self.clone();
-        Ok(super::feed::events(&self.app.feed, after)?.filter_map(move |event| {
-            let session = session.clone();
-            async move { session.sees_event(&event).await.then_some(event) }
+        let told = self.follow(after, EventFilter::default(), HEARTBEAT_DEFAULT)?;
+        Ok(told.filter_map(async |told| match told {
+            Told::Event(event) => Some(event),
+            _ => None,
         }))
     }
 
@@ -278,9 +276,11 @@ impl Session {
     ) -> Result<impl Stream<Item = FeedEvent> + Send + use<>, ApiError> {
         self.allow(Verb::WatchEvents, Subject::Tenant)?;
         self.app.gate.admit(&self.caller, Demand::Stream)?;
-        let may = self.caller.every_tenant;
-        let events = super::feed::events(&self.app.feed, None)?;
-        Ok(events.filter(move |_| futures::future::ready(may)))
+        let (may, subscription) = (self.caller.every_tenant, self.app.feed.subscribe(None)?);
+        Ok(futures::stream::unfold(subscription, move |mut subscription| async move {
+            let event = if may { subscription.next().await? } else { return None };
+            Some((event, subscription))
+        }))
     }
 
     /// The timer of an event that this session has been sent; `None` where it is no longer kept.
@@ -291,15 +291,26 @@ impl Session {
         session.sees(&timer).then_some(timer)
     }
 
-    async fn sees_event(&self, event: &FeedEvent) -> bool {
-        if event.record.tenant != self.caller.tenant {
-            return false;
-        }
-        if self.caller.agent.is_none() {
-            return true;
-        }
-        let timer = self.app.engine.get(self.caller.tenant.clone(), event.record.event.timer()).await;
-        timer.is_ok_and(|timer| self.sees(&timer))
+    /// The same with a filter, and with what a stream tells besides events.
+    pub(crate) fn follow(
+        &self,
+        after: Option<&Cursor>,
+        filter: EventFilter,
+        heartbeat: Duration,
+    ) -> Result<impl Stream<Item = Told> + Send + use<>, ApiError> {
+        self.allow(Verb::WatchEvents, Subject::Tenant)?;
+        self.app.gate.admit(&self.caller, Demand::Stream)?;
+        super::watch::told(self, after, filter, heartbeat)
+    }
+
+    /// Whether a caller sees the timers of a definition.
+    pub(crate) fn sees_definition(&self, definition: &TimerDefinition) -> bool {
+        definition.tenant == self.caller.tenant
+            && self
+                .caller
+                .agent
+                .as_deref()
+                .is_none_or(|agent| definition.labels.get(AGENT_LABEL).is_some_and(|label| label == agent))
     }
 }
 

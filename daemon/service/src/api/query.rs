@@ -48,17 +48,17 @@ impl Once {
 pub(super) fn list_query(query: &RawQuery) -> Result<TimerQuery, ApiError> {
     let refuse = |detail: String| ApiError::new(&INVALID_QUERY, detail);
     let mut list = TimerQuery { limit: PAGE_DEFAULT, ..TimerQuery::default() };
-    let mut once = Once::default();
+    let (mut once, mut states) = (Once::default(), Vec::new());
     for (name, value) in parameters(query) {
-        if !matches!(name.as_str(), "label" | "tag") {
+        if !matches!(name.as_str(), "label" | "tag" | "state") {
             once.note(&name)?;
         }
         match name.as_str() {
             "state" => {
-                let state = STATES.parse(&value);
-                list.state = Some(
-                    state.ok_or_else(|| refuse(format!("state is {value:?}: use {}", STATES.listed())))?,
-                );
+                for word in value.split(',') {
+                    let unknown = || refuse(format!("state is {word:?}: use {}", STATES.listed()));
+                    states.push(STATES.parse(word).ok_or_else(unknown)?);
+                }
             }
             "label" => {
                 let (key, value) = value
@@ -84,6 +84,7 @@ pub(super) fn list_query(query: &RawQuery) -> Result<TimerQuery, ApiError> {
             }
         }
     }
+    list.in_states(states);
     Ok(list)
 }
 

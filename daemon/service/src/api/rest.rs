@@ -1,16 +1,17 @@
 //! The REST routes.
 
-use super::error::{ApiError, INTERNAL};
+use super::error::{ApiError, INTERNAL, ROUTE_NOT_FOUND};
 use super::etag::etag;
 use super::query::{ledger_query, list_query, refuse_parameters};
-use super::{App, batch, body, changes, definition, events, values};
+use super::{App, batch, body, changes, definition, events, openapi, socket, values};
 use crate::access::Caller;
 use crate::render::{self, HistoryEntryView, TimerView};
 use crate::telemetry;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use minoots_kernel::{TimerInstance, TimerState};
@@ -34,10 +35,28 @@ pub(super) fn routes() -> Router<App> {
         .route("/v1/timers/batch/resume", post(batch::resume))
         .route("/v1/events", get(events::stream))
         .merge(super::admin::routes())
+        .route("/v1/events/ws", get(socket::open))
         .route("/v1/status", get(status))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/openapi.json", get(openapi::serve))
+        .route_layer(middleware::from_fn(readable_path))
+}
+
+/// Names in a path are text; axum would answer other bytes in words of its own.
+async fn readable_path(request: Request, next: Next) -> Response {
+    let bytes = request.uri().path().as_bytes();
+    if bytes.contains(&b'%') {
+        let query = [b"p=", bytes].concat();
+        // Decoding puts this mark where the bytes are no text.
+        let (mut given, mark) = (form_urlencoded::parse(&query), char::REPLACEMENT_CHARACTER);
+        if given.any(|(_, text)| text.contains(mark)) {
+            let detail = format!("the path {} is not UTF-8 text", request.uri().path());
+            return ApiError::new(&ROUTE_NOT_FOUND, detail).into_response();
+        }
+    }
+    next.run(request).await
 }
 
 async fn create(

@@ -4,8 +4,8 @@
 //! falls behind the ring reads the log until it has caught up, and can say how far behind it is.
 
 use crate::store::{LogReader, StoreError};
-use minoots_kernel::{Committed, EventRecord};
-use std::collections::VecDeque;
+use minoots_kernel::{Committed, EventRecord, TimerDefinition, TimerId};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -67,15 +67,37 @@ impl Shared {
     }
 
     /// Some events from `next` on, if the ring still has the first of them.
-    fn recent(&self, next: u64) -> Option<VecDeque<EventRecord>> {
-        let ring = self.ring();
-        let first = ring.batches.front()?.records.first()?.sequence;
-        if next < first {
-            return None;
+    fn recent(&self, next: u64, with_definitions: bool) -> Option<VecDeque<Fetched>> {
+        let batches: Vec<_> = {
+            let ring = self.ring();
+            let first = ring.batches.front()?.records.first()?.sequence;
+            if next < first {
+                return None;
+            }
+            let from = ring.batches.partition_point(|b| b.records.last().is_some_and(|r| r.sequence < next));
+            let mut room = PAGE_EVENTS;
+            // The first batch may have been read in part, so it is not counted.
+            let is_wanted = |(n, b): &(usize, &Arc<Committed>)| {
+                let fits = *n == 0 || room > 0;
+                room = room.saturating_sub(if *n == 0 { 0 } else { b.records.len() });
+                fits
+            };
+            ring.batches.range(from..).enumerate().take_while(is_wanted).map(|(_, b)| b.clone()).collect()
+        };
+        let mut fetched = VecDeque::new();
+        for batch in &batches {
+            let from = batch.records.partition_point(|r| r.sequence < next);
+            let records =
+                &batch.records[from..][..(batch.records.len() - from).min(PAGE_EVENTS - fetched.len())];
+            let definitions: HashMap<TimerId, _> = if with_definitions {
+                batch.changes.iter().map(|c| (c.after.id, &c.after.definition)).collect()
+            } else {
+                HashMap::new()
+            };
+            let definition = |r: &EventRecord| definitions.get(&r.event.timer()).map(|d| Arc::clone(d));
+            fetched.extend(records.iter().map(|r| Fetched { record: r.clone(), definition: definition(r) }));
         }
-        let from = ring.batches.partition_point(|b| b.records.last().is_some_and(|r| r.sequence < next));
-        let records = ring.batches.range(from..).flat_map(|b| &b.records).skip_while(|r| r.sequence < next);
-        Some(records.take(PAGE_EVENTS).cloned().collect())
+        Some(fetched)
     }
 }
 
@@ -132,9 +154,10 @@ impl Feed {
                 return Err(StoreError::Gone { sequence: after + 1, oldest });
             }
             let (fetched, shared) = (VecDeque::new(), source.shared.clone());
-            parts.push(Part { shared, last, next: after + 1, fetched });
+            parts.push(Part { shared, last, next: after + 1, fetched, kept_up: after >= newest });
         }
-        Ok(Subscription { seen: parts.iter().map(|p| p.next - 1).collect(), parts })
+        let seen = parts.iter().map(|p| p.next - 1).collect();
+        Ok(Subscription { seen, parts, with_definitions: false, has_lagged: false })
     }
 
     /// The place after the newest event of each partition.
@@ -156,10 +179,21 @@ pub struct FeedEvent {
     pub partition: u32,
     /// What happened.
     pub record: EventRecord,
+    /// What the timer was asked to do, where the subscription wants it and the event is recent.
+    pub definition: Option<Arc<TimerDefinition>>,
     /// Where to go on after it.
     pub cursor: Cursor,
     /// How many events there are after it that this consumer has not had.
     pub behind: u64,
+}
+
+/// Why there are no more events.
+#[derive(Debug)]
+pub enum FeedEnd {
+    /// The engine has stopped, and everything was delivered.
+    Stopped,
+    /// The next event cannot be read; [`StoreError::Gone`] where it is no longer kept.
+    Unreadable(StoreError),
 }
 
 /// One consumer's place in the stream.
@@ -167,6 +201,8 @@ pub struct Subscription {
     parts: Vec<Part>,
     /// The last event handed out, for each partition.
     seen: Vec<u64>,
+    with_definitions: bool,
+    has_lagged: bool,
 }
 
 struct Part {
@@ -174,28 +210,63 @@ struct Part {
     last: watch::Receiver<u64>,
     /// The sequence after the last one that is in `fetched` or was handed out.
     next: u64,
-    fetched: VecDeque<EventRecord>,
+    fetched: VecDeque<Fetched>,
+    /// The last events came from memory: this consumer had caught up.
+    kept_up: bool,
+}
+
+struct Fetched {
+    record: EventRecord,
+    definition: Option<Arc<TimerDefinition>>,
+}
+
+impl From<EventRecord> for Fetched {
+    fn from(record: EventRecord) -> Self {
+        Self { record, definition: None }
+    }
 }
 
 impl Subscription {
+    /// Has the definitions of the timers handed out with recent events.
+    #[must_use]
+    pub fn with_definitions(self) -> Self {
+        Self { with_definitions: true, ..self }
+    }
+
     /// The next event; waits for it. `None` when the engine has stopped and everything was delivered, or when the log
     /// cannot be read (which is logged). Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<FeedEvent> {
+        match self.next_or_end().await {
+            Ok(event) => Some(event),
+            Err(FeedEnd::Stopped) => None,
+            Err(FeedEnd::Unreadable(error)) => {
+                tracing::error!(%error, "an event stream ended: the event log cannot be read");
+                None
+            }
+        }
+    }
+
+    /// The next event, or why there are no more; waits for it. Dropping the future loses nothing.
+    pub async fn next_or_end(&mut self) -> Result<FeedEvent, FeedEnd> {
         loop {
             let mut ended = 0;
             for number in 0..self.parts.len() {
                 let part = &mut self.parts[number];
-                if part.fetched.is_empty() && !part.fetch().await? && part.has_ended() {
-                    ended += 1;
+                if part.fetched.is_empty() {
+                    let kept_up = part.kept_up;
+                    if !part.fetch(self.with_definitions).await? && part.has_ended() {
+                        ended += 1;
+                    }
+                    self.has_lagged |= kept_up && !part.kept_up;
                 }
-                if let Some(record) = part.fetched.pop_front() {
+                if let Some(Fetched { record, definition }) = part.fetched.pop_front() {
                     self.seen[number] = record.sequence;
-                    let (partition, cursor) = (number as u32, Cursor(self.seen.clone()));
-                    return Some(FeedEvent { partition, record, cursor, behind: self.behind() });
+                    let (partition, cursor) = (number as u32, self.place());
+                    return Ok(FeedEvent { partition, record, definition, cursor, behind: self.behind() });
                 }
             }
             if ended == self.parts.len() {
-                return None;
+                return Err(FeedEnd::Stopped);
             }
             let open = self.parts.iter_mut().filter(|p| !p.has_ended());
             let changes: Vec<_> = open.map(|p| Box::pin(p.last.changed())).collect();
@@ -210,36 +281,45 @@ impl Subscription {
     pub fn behind(&self) -> u64 {
         self.parts.iter().zip(&self.seen).map(|(p, seen)| p.last.borrow().saturating_sub(*seen)).sum()
     }
+
+    /// The place after the last event that was handed out.
+    pub fn place(&self) -> Cursor {
+        Cursor(self.seen.clone())
+    }
+
+    /// Whether this consumer had caught up and has since fallen behind what is in memory; asking forgets it.
+    pub fn take_lag(&mut self) -> bool {
+        std::mem::take(&mut self.has_lagged)
+    }
 }
 
 impl Part {
     /// Gets what there is; false when there is nothing.
-    async fn fetch(&mut self) -> Option<bool> {
+    async fn fetch(&mut self, with_definitions: bool) -> Result<bool, FeedEnd> {
         if self.next > *self.last.borrow_and_update() {
-            return Some(false);
+            self.kept_up = true;
+            return Ok(false);
         }
-        self.fetched = match self.shared.recent(self.next) {
+        let recent = self.shared.recent(self.next, with_definitions);
+        self.kept_up = recent.is_some();
+        self.fetched = match recent {
             Some(records) => records,
             None => self.read_log().await?,
         };
-        self.next = self.fetched.back()?.sequence + 1;
-        Some(true)
+        self.next = self.fetched.back().ok_or(FeedEnd::Stopped)?.record.sequence + 1;
+        Ok(true)
     }
 
     fn has_ended(&self) -> bool {
         self.last.has_changed().is_err() && self.next > *self.last.borrow()
     }
 
-    async fn read_log(&self) -> Option<VecDeque<EventRecord>> {
+    async fn read_log(&self) -> Result<VecDeque<Fetched>, FeedEnd> {
         let (shared, next) = (self.shared.clone(), self.next);
-        let read = tokio::task::spawn_blocking(move || shared.log.read(next, PAGE_EVENTS)).await.ok()?;
-        match read {
-            Ok(records) => Some(records.into()),
-            Err(error) => {
-                tracing::error!(%error, sequence = next, "an event stream ended: the event log cannot be read");
-                None
-            }
-        }
+        let read = tokio::task::spawn_blocking(move || shared.log.read(next, PAGE_EVENTS));
+        // The task ends early only where the runtime does.
+        let records = read.await.map_err(|_| FeedEnd::Stopped)?.map_err(FeedEnd::Unreadable)?;
+        Ok(records.into_iter().map(Fetched::from).collect())
     }
 }
 
@@ -316,7 +396,17 @@ mod tests {
         }
         assert!(writer.shared.ring().events <= RING_EVENTS);
         assert_eq!(slow.behind(), last);
+        assert!(!slow.take_lag());
         assert_eq!(take(&mut slow, last as usize).await, (1..=last).collect::<Vec<_>>());
+        assert!(slow.take_lag() && !slow.take_lag(), "told once");
+        for start in (last + 1..=2 * last).step_by(100) {
+            publish(&mut log, &writer, start..=(start + 99).min(2 * last));
+        }
+        assert_eq!(take(&mut slow, last as usize).await, (last + 1..=2 * last).collect::<Vec<_>>());
+        assert!(slow.take_lag() && !slow.take_lag(), "told once for each time");
+        let mut late = feed.subscribe(at(0).as_ref()).unwrap();
+        take(&mut late, RING_EVENTS).await;
+        assert!(!late.take_lag(), "it began behind");
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ pub mod partition;
 mod query;
 mod recovery;
 
-pub use feed::{Cursor, Feed, FeedEvent, Subscription};
+pub use feed::{Cursor, Feed, FeedEnd, FeedEvent, Subscription};
 pub use handle::{
     Answer, EngineError, EngineHandle, EngineStatus, FireOrder, FireTimes, IdSource, Request, TimerPage,
 };

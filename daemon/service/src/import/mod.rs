@@ -15,13 +15,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
+mod engine;
+
+pub use engine::EngineSink;
+
 /// The largest file that is read: what is larger is no timer.
 const FILE_MAX_BYTES: u64 = 1 << 20;
 const NS_PER_MS: i64 = 1_000_000;
 
 /// Where imported timers go: an engine, or a client of a running service.
-pub trait TimerSink {
-    /// Makes a timer, or finds the one that the key made before; true if it was there. The error is for people.
+pub trait TimerSink: Send + Sync {
+    /// Makes a timer, or finds the one that its key made before, whatever that one asked for; true if it was there. The
+    /// error is for people.
     fn create(&self, definition: TimerDefinition) -> BoxFuture<'_, Result<(TimerId, bool), String>>;
 
     /// Cancels a timer; of one that has ended, nothing.
@@ -31,7 +36,8 @@ pub trait TimerSink {
 /// How to import.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// What becomes of a running timer whose end has passed.
+    /// What becomes of a running timer whose end has passed: with [`MisfirePolicy::Skip`] it becomes history, with any
+    /// other it fires at once.
     pub misfire: MisfirePolicy,
     /// The time now, Unix nanoseconds: what lies before it has passed.
     pub now_ns: i64,
@@ -124,10 +130,13 @@ async fn file(
     }
     let text = fs::read_to_string(path).map_err(|e| format!("cannot be read: {e}"))?;
     let timer: Legacy = serde_json::from_str(&text).map_err(|e| format!("is no timer: {e}"))?;
+    let is_late = timer.end_time.saturating_mul(NS_PER_MS) <= options.now_ns;
     let ended = match timer.status.as_str() {
-        "running" => false,
+        "running" => is_late && options.misfire == MisfirePolicy::Skip,
         "expired" | "cancelled" | "error" => true,
-        other => return Err(format!("has the status {other:?}: running, expired, cancelled, error are known")),
+        other => {
+            return Err(format!("has the status {other:?}: running, expired, cancelled, error are known"));
+        }
     };
     let whole = RawValue::from_string(text).map_err(|e| format!("is no JSON: {e}"))?;
     let (actions, without) = if ended { (Vec::new(), Vec::new()) } else { actions(&timer, options)? };

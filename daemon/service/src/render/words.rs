@@ -7,6 +7,11 @@ use minoots_kernel::{DeliveryEnd, OverlapPolicy, TimerState, UpstreamOn};
 pub struct Words<T: 'static>(&'static [(&'static str, T)]);
 
 impl<T: Copy + PartialEq> Words<T> {
+    /// The words, in order.
+    pub fn words(&self) -> impl Iterator<Item = &'static str> + use<T> {
+        self.0.iter().map(|(word, _)| *word)
+    }
+
     /// What a word stands for.
     pub fn parse(&self, word: &str) -> Option<T> {
         self.0.iter().find(|(w, _)| *w == word).map(|(_, value)| *value)
@@ -37,6 +42,23 @@ pub const STATES: Words<TimerState> = Words(&{
     }
     table
 });
+
+/// What can happen to a timer, as [`minoots_kernel::Event::kind`] says it.
+pub const EVENT_KINDS: [&str; 13] = [
+    "timer.scheduled",
+    "timer.held",
+    "timer.resolved",
+    "timer.rescheduled",
+    "timer.paused",
+    "timer.resumed",
+    "timer.cancelled",
+    "timer.fired",
+    "timer.buffered",
+    "timer.skipped",
+    "timer.completed",
+    "timer.failed",
+    "timer.acknowledged",
+];
 
 /// What the distance of an interval is counted from.
 pub const MODES: Words<IntervalMode> =

@@ -234,11 +234,16 @@ impl LogReader for TrimmedReader {
     }
 }
 
-/// A service with four events, of which the first two are no longer kept.
-pub(crate) async fn trimmed() -> Running {
+/// A service whose oldest events can be taken away: the number is the oldest that is kept.
+pub(crate) async fn trimmable() -> (Running, Arc<AtomicU64>) {
     let oldest = Arc::new(AtomicU64::new(0));
     let log = Trimmed { log: MemoryLog::new(), oldest: oldest.clone() };
-    let service = Running::over(&config(Path::new("memory")), vec![in_memory(log)], OsClock).await;
+    (Running::over(&config(Path::new("memory")), vec![in_memory(log)], OsClock).await, oldest)
+}
+
+/// A service with four events, of which the first two are no longer kept.
+pub(crate) async fn trimmed() -> Running {
+    let (service, oldest) = trimmable().await;
     for name in ["a", "b", "c", "d"] {
         service.create(json!({"name": name, "after": "1h"})).await;
     }

@@ -86,6 +86,9 @@ async fn a_timer_fires_into_a_webhook_once_and_the_stream_tells_it_in_order() {
         assert!(metrics.lines().any(|l| l == line), "{metrics}\nlacks {line}");
     }
     service.stop().await;
+    let end = all.next().await.unwrap();
+    assert_eq!((end.event.as_str(), end.id.as_str()), ("end", "3"));
+    assert_eq!(end.data["error"]["code"], "shutting_down");
     assert!(all.next().await.is_none(), "the stream ends cleanly at shutdown");
 }
 

@@ -283,7 +283,7 @@ async fn a_watch_starts_at_a_place_that_is_there() {
     let gone = v2::WatchEventsRequest { cursor: "1".into(), ..Default::default() };
     let refused = client.watch_events(gone).await.unwrap_err();
     check(&refused, Code::OutOfRange, "events_gone", "go on after 2");
-    let both = v2::WatchEventsRequest { cursor: "2".into(), after_sequence: Some(2) };
+    let both = v2::WatchEventsRequest { cursor: "2".into(), after_sequence: Some(2), ..Default::default() };
     let refused = client.watch_events(both).await.unwrap_err();
     check(&refused, Code::InvalidArgument, "invalid_field", "set one of them");
     let rest = v2::WatchEventsRequest { cursor: "2".into(), ..Default::default() };

@@ -168,9 +168,7 @@ impl Running {
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
         }
-        let response = request.send().await.unwrap();
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Events { response, buffer: String::new() }
+        Events::of(request.send().await.unwrap())
     }
 }
 
@@ -236,23 +234,36 @@ pub(crate) struct Events {
 }
 
 impl Events {
+    /// From an answer.
+    pub(crate) fn of(response: reqwest::Response) -> Self {
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { response, buffer: String::new() }
+    }
+
     /// The next event; `None` at a clean end of the stream.
     pub(crate) async fn next(&mut self) -> Option<Sse> {
         loop {
-            if let Some((block, rest)) = self.buffer.split_once("\n\n") {
-                let field = |name: &str| {
-                    block.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": ")).map(str::to_string)
-                };
-                let parsed = field("data").map(|data| Sse {
-                    id: field("id").unwrap(),
+            let block = self.block().await?;
+            let field = |name: &str| {
+                block.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": ")).map(str::to_string)
+            };
+            if let Some(data) = field("data") {
+                return Some(Sse {
+                    id: field("id").unwrap_or_default(),
                     event: field("event").unwrap(),
                     data: serde_json::from_str(&data).unwrap(),
                 });
+            }
+        }
+    }
+
+    /// The next lines up to an empty one.
+    pub(crate) async fn block(&mut self) -> Option<String> {
+        loop {
+            if let Some((block, rest)) = self.buffer.split_once("\n\n") {
+                let block = block.to_string();
                 self.buffer = rest.to_string();
-                match parsed {
-                    Some(event) => return Some(event),
-                    None => continue,
-                }
+                return Some(block);
             }
             let chunk = self.response.chunk().await.unwrap()?;
             self.buffer.push_str(std::str::from_utf8(&chunk).unwrap());

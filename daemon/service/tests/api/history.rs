@@ -179,7 +179,7 @@ async fn listings_are_filtered_by_state_and_due_time() {
     for (query, detail) in [
         ("due_from=5", "due_from is \"5\""),
         ("due_until=2027-01-15", "due_until is"),
-        ("state=waiting&state=paused", "state is given twice"),
+        ("state=waiting,asleep", "state is \"asleep\": use waiting"),
     ] {
         check_problem(&service.get(&format!("/v1/timers?{query}")).await, 400, "invalid_query", detail);
     }

@@ -24,3 +24,5 @@ mod program;
 mod schemas;
 mod secrets;
 mod signing;
+mod sockets;
+mod streams;

@@ -4,12 +4,13 @@ use super::convert::{self, Which};
 use super::v2;
 use crate::access::Caller;
 use crate::access::caller::unauthenticated;
-use crate::api::error::{ApiError, INVALID_FIELD, SHUTTING_DOWN};
+use crate::api::error::{ApiError, INVALID_FIELD};
 use crate::api::operations::Session;
+use crate::api::watch::{HEARTBEAT_MAX, Told};
 use crate::api::{App, batch, feed};
 use crate::engine::Cursor;
 use futures::StreamExt;
-use futures::stream::{self, BoxStream};
+use futures::stream::BoxStream;
 use minoots_kernel::{Change, Outcome};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -215,17 +216,29 @@ impl v2::timer_service_server::TimerService for Timers {
         request: Request<v2::WatchEventsRequest>,
     ) -> Answer<Self::WatchEventsStream> {
         let session = self.session(&request)?;
-        let after = self.place(&request.into_inner())?;
-        let events = session
-            .watch(after.as_ref())?
-            .map(|event| Ok(v2::WatchEventsResponse { event: Some(convert::event(&event)) }))
-            .take_until(self.app.shutdown.clone().cancelled_owned())
-            // An end without a status would tell the client that there are no more events, ever.
-            .chain(stream::once(async {
-                Err(ApiError::new(&SHUTTING_DOWN, "the service stops: watch again from the last cursor")
-                    .into())
-            }));
-        Ok(Response::new(events.boxed()))
+        let asked = request.into_inner();
+        let after = self.place(&asked)?;
+        let (filter, keep_alive) = convert::event_filter(&asked)?;
+        let told = session.follow(after.as_ref(), filter, keep_alive.unwrap_or(HEARTBEAT_MAX))?;
+        let mut told = told.boxed();
+        // The first says where the stream begins; here the metadata does.
+        let begin = match told.next().await {
+            Some(Told::Place(reached)) => reached.cursor.to_string().parse().ok(),
+            _ => None,
+        };
+        let answers = told.filter_map(move |told| {
+            futures::future::ready(match told {
+                // An end without a status would tell the client that there are no more events, ever.
+                Told::End(ended) => Some(Err(convert::ended(ended))),
+                Told::Place(_) if keep_alive.is_none() => None,
+                told => Some(Ok(convert::told(&told))),
+            })
+        });
+        let mut response = Response::new(answers.boxed());
+        if let Some(begin) = begin {
+            response.metadata_mut().insert("minoots-cursor", begin);
+        }
+        Ok(response)
     }
 }
 

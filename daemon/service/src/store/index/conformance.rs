@@ -309,6 +309,9 @@ impl Run {
             check(TimerQuery { state: Some(state), due_until_ns: Some(self.now_ns), ..all.clone() });
             check(TimerQuery { state: Some(state), limit: 100, ..all.clone() });
         }
+        for some in TimerState::ALL.windows(3) {
+            check(TimerQuery { states: some.to_vec(), ..all.clone() });
+        }
         for (name, value) in LABELS {
             let labels = vec![(name.to_string(), value.to_string())];
             check(TimerQuery { labels: labels.clone(), ..all.clone() });

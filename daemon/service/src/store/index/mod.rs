@@ -81,8 +81,10 @@ pub trait TimerIndex: Send + Sync {
 pub struct TimerQuery {
     /// Whose.
     pub tenant: TenantId,
-    /// Only those in this state.
+    /// Only those in this state. The index knows where those in the rarer states are.
     pub state: Option<TimerState>,
+    /// Only those in one of these states, where there are any here.
+    pub states: Vec<TimerState>,
     /// Only those that carry all of these labels.
     pub labels: Vec<(String, String)>,
     /// Only those that are, or were, due at or after this time, Unix nanoseconds.
@@ -100,6 +102,16 @@ pub struct TimerQuery {
 pub const LIST_SCAN_MAX: usize = 20_000;
 
 impl TimerQuery {
+    /// Asks for the timers in one of these states; in any, where there are none.
+    pub fn in_states(&mut self, mut states: Vec<TimerState>) {
+        states.sort_unstable_by_key(|s| *s as u8);
+        states.dedup();
+        (self.state, self.states) = match states[..] {
+            [only] => (Some(only), Vec::new()),
+            _ => (None, states),
+        };
+    }
+
     /// Whether a timer is one of those asked for; its id is not looked at.
     pub fn matches(&self, timer: &TimerInstance) -> bool {
         let is_due_within = || {
@@ -109,6 +121,7 @@ impl TimerQuery {
         };
         *timer.tenant() == self.tenant
             && self.state.is_none_or(|s| s == timer.status.state)
+            && (self.states.is_empty() || self.states.contains(&timer.status.state))
             && self.labels.iter().all(|(k, v)| timer.definition.labels.get(k) == Some(v))
             && is_due_within()
     }

@@ -9,7 +9,7 @@ mod timer;
 mod word;
 
 pub(super) use definition::definition;
-pub(super) use event::event;
+pub(super) use event::{ended, event_filter, told};
 pub(super) use history::entry as history_entry;
 pub(super) use request::{Which, change, firing, ledger_query, list_query, new_due, timer_id, which};
 pub(super) use time::timestamp;

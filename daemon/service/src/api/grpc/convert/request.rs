@@ -8,7 +8,7 @@ use crate::api::error::{ApiError, INVALID_FIELD, no_such_fire};
 use crate::api::grpc::v2;
 use crate::api::{PAGE_DEFAULT, PAGE_MAX, values};
 use crate::store::{LedgerQuery, TimerQuery};
-use minoots_kernel::{Change, FiringId, NewDue, TenantId, TimerId};
+use minoots_kernel::{Change, FiringId, NewDue, TenantId, TimerId, TimerState};
 use prost_types::Timestamp;
 use std::collections::HashMap;
 
@@ -33,15 +33,25 @@ pub(in crate::api::grpc) fn list_query(request: v2::ListTimersRequest) -> Result
             )
         })?),
     };
-    Ok(TimerQuery {
-        tenant: TenantId::default(),
-        state: word::to_state("state", request.state)?,
+    let mut query = TimerQuery {
         labels: labels_and_tags(request.labels, request.tags),
         due_from_ns: timestamp_ns_if("due_from", request.due_from.as_ref())?,
         due_until_ns: timestamp_ns_if("due_until", request.due_until.as_ref())?,
         after,
         limit: limit(request.limit)?,
-    })
+        ..TimerQuery::default()
+    };
+    query.in_states(states("", request.state, &request.states)?);
+    Ok(query)
+}
+
+fn states(of: &str, one: i32, more: &[i32]) -> Result<Vec<TimerState>, ApiError> {
+    let one = word::to_state(&format!("{of}state"), one)?;
+    let more = more.iter().map(|number| {
+        let state = word::to_state(&format!("{of}states"), *number)?;
+        state.ok_or_else(|| word::unknown(&format!("{of}states"), *number, "TimerState"))
+    });
+    one.into_iter().map(Ok).chain(more).collect()
 }
 
 fn labels_and_tags(labels: HashMap<String, String>, tags: Vec<String>) -> Vec<(String, String)> {
@@ -94,15 +104,17 @@ pub(in crate::api::grpc) fn which(sent: Option<v2::change_timers_request::Which>
     use v2::change_timers_request::Which as Sent;
     match sent.ok_or_else(no_choice)? {
         Sent::Ids(list) => Ok(Which::Ids(list.ids.iter().map(|id| timer_id(id)).collect())),
-        Sent::Filter(f) => Ok(Which::Query(TimerQuery {
-            tenant: TenantId::default(),
-            state: word::to_state("filter.state", f.state)?,
-            labels: labels_and_tags(f.labels, f.tags),
-            due_from_ns: timestamp_ns_if("filter.due_from", f.due_from.as_ref())?,
-            due_until_ns: timestamp_ns_if("filter.due_until", f.due_until.as_ref())?,
-            after: None,
-            limit: PAGE_MAX,
-        })),
+        Sent::Filter(f) => {
+            let mut query = TimerQuery {
+                labels: labels_and_tags(f.labels, f.tags),
+                due_from_ns: timestamp_ns_if("filter.due_from", f.due_from.as_ref())?,
+                due_until_ns: timestamp_ns_if("filter.due_until", f.due_until.as_ref())?,
+                limit: PAGE_MAX,
+                ..TimerQuery::default()
+            };
+            query.in_states(states("filter.", f.state, &f.states)?);
+            Ok(Which::Query(query))
+        }
     }
 }
 
