@@ -8,5 +8,10 @@ pub mod v2 {
     tonic::include_proto!("minoots.v2");
 }
 
+/// The package of the service before this one; new clients use [`v2`].
+pub mod v1 {
+    tonic::include_proto!("minoots.timer.v1");
+}
+
 /// Every definition, as a `google.protobuf.FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/minoots.bin"));

@@ -25,7 +25,7 @@ const PURE: &[(&str, &[&str])] = &[
 const ARROWS: &[(&str, &[&str])] = &[
     ("chronotick-core", &[]),
     ("minoots-proto", &[]),
-    ("chronotick", &["chronotick-core"]),
+    ("chronotick", &["minoots-proto", "chronotick-core"]),
     ("chronotick-ffi", &["chronotick", "chronotick-core"]),
     ("chronotick-python", &["chronotick", "chronotick-core"]),
     ("chronotick-node", &["chronotick", "chronotick-core"]),

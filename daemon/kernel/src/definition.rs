@@ -91,6 +91,9 @@ pub struct TimerDefinition {
     /// Which agent receives its commands, as JSON text that the edge has checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_binding_json: Option<String>,
+    /// What an older interface was given and has no field here, as JSON text, so that it can answer in its own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin_json: Option<String>,
 }
 
 impl TimerDefinition {
@@ -121,6 +124,7 @@ impl TimerDefinition {
             &self.created_by,
             &self.payload_schema,
             &self.agent_binding_json,
+            &self.origin_json,
         ];
         let optional = optional.into_iter().flatten().map(String::len).sum::<usize>();
         self.tenant.as_str().len() + self.name.len() + labels + actions + optional

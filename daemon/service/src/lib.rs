@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod ids;
+pub mod import;
 pub mod listen;
 pub mod render;
 pub mod schemas;

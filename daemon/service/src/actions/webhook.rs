@@ -5,6 +5,7 @@
 
 use super::{Attempt, Connector, Outcome};
 use crate::render;
+use crate::render::sdk::{TimerExpired, timer_expired};
 use crate::secrets::{Secrets, has_secret};
 use crate::signing::Signing;
 use chronotick::os_clock::realtime;
@@ -44,6 +45,9 @@ struct Parameters<'a> {
     #[serde(borrow)]
     body: Option<&'a RawValue>,
     timeout_ms: Option<u64>,
+    /// The body is the one of the SDK's webhooks, with this in it.
+    #[serde(borrow)]
+    timer_expired: Option<TimerExpired<'a>>,
 }
 
 /// A request that can be sent.
@@ -53,6 +57,7 @@ struct Target<'a> {
     method: Method,
     headers: HeaderMap,
     body: Option<&'a RawValue>,
+    timer_expired: Option<TimerExpired<'a>>,
     timeout: Duration,
 }
 
@@ -79,6 +84,9 @@ impl Webhook {
         let mut request = self.client.request(target.method.clone(), target.url).timeout(target.timeout);
         let body = match target.body {
             Some(body) => Some(body.get().to_string()),
+            None if target.timer_expired.is_some() => {
+                target.timer_expired.as_ref().map(|say| timer_expired(attempt.order, say))
+            }
             None if matches!(target.method, Method::GET | Method::DELETE) => None,
             None => Some(render::fired_webhook(attempt.order)),
         };
@@ -199,6 +207,7 @@ impl<'a> Target<'a> {
             method,
             headers: user_headers(&p.headers)?,
             body: p.body,
+            timer_expired: p.timer_expired,
             timeout: Duration::from_millis(timeout_ms),
         })
     }

@@ -10,6 +10,7 @@ mod batch;
 mod body;
 mod changes;
 mod definition;
+mod dialects;
 mod etag;
 mod events;
 pub(crate) mod operations;
@@ -81,6 +82,7 @@ pub async fn router(app: App) -> Router {
     let grpc = grpc::router(app.clone()).await;
     rest::routes()
         .merge(trust::routes())
+        .merge(dialects::routes())
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(app.clone())
         .merge(Router::new().fallback(not_rest).with_state(grpc))
@@ -99,7 +101,7 @@ async fn authenticate(State(app): State<App>, request: Request, next: Next) -> R
             return if is_grpc(&parts.headers) {
                 tonic::Status::from(refused).into_http()
             } else {
-                refused.into_response()
+                dialects::refusal(&parts, refused).into_response()
             };
         }
         Err(_) => {}
@@ -109,7 +111,7 @@ async fn authenticate(State(app): State<App>, request: Request, next: Next) -> R
 
 /// Paths that answer anybody.
 fn is_open(path: &str) -> bool {
-    matches!(path, "/healthz" | "/readyz" | "/openapi.json")
+    matches!(path, "/health" | "/healthz" | "/readyz" | "/openapi.json")
         || path.starts_with("/.well-known/")
         || path.starts_with("/grpc.health.v1.Health/")
 }

@@ -340,6 +340,27 @@ impl Session {
         }))
     }
 
+    /// The events of every tenant from now on, for a caller that may act for each of them.
+    pub(crate) fn watch_every_tenant(
+        &self,
+    ) -> Result<impl Stream<Item = FeedEvent> + Send + use<>, ApiError> {
+        self.allow(Verb::WatchEvents, Subject::Tenant)?;
+        self.app.gate.admit(&self.caller, Demand::Stream)?;
+        let (may, subscription) = (self.caller.every_tenant, self.app.feed.subscribe(None)?);
+        Ok(futures::stream::unfold(subscription, move |mut subscription| async move {
+            let event = if may { subscription.next().await? } else { return None };
+            Some((event, subscription))
+        }))
+    }
+
+    /// The timer of an event that this session has been sent; `None` where it is no longer kept.
+    pub(crate) async fn timer_of(&self, event: &FeedEvent) -> Option<Arc<TimerInstance>> {
+        let tenant = &event.record.tenant;
+        let session = self.app.session(self.caller.for_tenant(tenant.as_str())?);
+        let timer = self.app.engine.get(tenant.clone(), event.record.event.timer()).await.ok()?;
+        session.sees(&timer).then_some(timer)
+    }
+
     /// The same with a filter, and with what a stream tells besides events.
     pub(crate) fn follow(
         &self,

@@ -121,7 +121,7 @@ async fn history(
 }
 
 async fn healthz() -> Response {
-    json_answer(StatusCode::OK, json!({"status": "ok"}).to_string())
+    json_answer(StatusCode::OK, json!({"status": "ok", "service": "minoots"}).to_string())
 }
 
 async fn readyz(State(app): State<App>) -> Result<Response, ApiError> {

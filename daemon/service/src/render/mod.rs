@@ -2,6 +2,7 @@
 
 mod event;
 mod history;
+pub(crate) mod sdk;
 mod timer;
 pub mod words;
 

@@ -22,6 +22,7 @@ async fn every_curl_sample_of_the_rest_reference_succeeds() {
     let service = Running::on_memory(MemoryLog::new()).await;
     let mut samples = blocks(include_str!("../../../../docs/api/rest.md"), "sh");
     samples.extend(blocks(TIMERS, "sh"));
+    samples.extend(blocks(include_str!("../../../../docs/compat.md"), "sh"));
     assert!(samples.len() >= 6 && samples[0].starts_with("URL="), "{samples:?}");
     // Any error answer ends the script, in a pipe too.
     let mut script =

@@ -165,15 +165,20 @@ impl KeyBody {
 }
 
 /// What a handler needs to work on the keys.
-struct Work {
-    session: Session,
-    keys: Arc<Keys>,
+pub(in crate::api) struct Work {
+    pub(in crate::api) session: Session,
+    pub(in crate::api) keys: Arc<Keys>,
     moment: Moment,
 }
 
 impl Work {
     /// Asks the gate. What is foreign is answered after it, as what is missing is.
-    fn start(app: &App, caller: Caller, verb: Verb, subject: Subject<'_>) -> Result<Self, ApiError> {
+    pub(in crate::api) fn start(
+        app: &App,
+        caller: Caller,
+        verb: Verb,
+        subject: Subject<'_>,
+    ) -> Result<Self, ApiError> {
         let session = app.session(caller);
         session.enter(verb, subject)?;
         let authenticator = &app.gate.authenticator;
@@ -182,7 +187,7 @@ impl Work {
 
     /// Carries out a change where a wait for the disk holds nobody up, and writes it down. `name` is the key's id, or
     /// its name where it has no id yet.
-    async fn change<T: Send + 'static>(
+    pub(in crate::api) async fn change<T: Send + 'static>(
         self,
         name: &str,
         change: impl FnOnce(&Keys, &Caller, Moment) -> Result<T, KeyError> + Send + 'static,

@@ -1,6 +1,6 @@
 //! The routes of the tenant's admin, and of the service's operator.
 
-mod keys;
+pub(super) mod keys;
 mod tenants;
 
 use super::App;

@@ -1,10 +1,12 @@
-//! The gRPC services: timers, health and reflection.
+//! The gRPC services: timers, those of the older package, health and reflection.
 
 mod convert;
 mod service;
+mod v1;
 
 use super::App;
 use axum::Router;
+use minoots_proto::v1::horology_kernel_server::HorologyKernelServer;
 use service::Timers;
 use v2::timer_service_server::TimerServiceServer;
 
@@ -14,7 +16,11 @@ pub(super) async fn router(app: App) -> Router {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<TimerServiceServer<Timers>>().await;
     let mut routes = tonic::service::Routes::builder();
-    routes.add_service(TimerServiceServer::new(Timers::new(app))).add_service(health);
+    reporter.set_serving::<HorologyKernelServer<v1::Horology>>().await;
+    routes
+        .add_service(TimerServiceServer::new(Timers::new(app.clone())))
+        .add_service(HorologyKernelServer::new(v1::Horology::new(app)))
+        .add_service(health);
     // The descriptors come from our own build, so both builders accept them; without them only reflection is missing.
     let reflection = || {
         tonic_reflection::server::Builder::configure()
