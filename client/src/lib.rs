@@ -19,6 +19,8 @@ mod evaluate;
 pub mod name;
 pub mod os_clock;
 pub mod sigbus;
+#[cfg(feature = "timers")]
+pub mod timers;
 #[cfg(feature = "verify")]
 pub mod verify;
 mod wait;

@@ -17,9 +17,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let Cli { verb } = Cli::parse();
+    let Cli { verb, remote } = Cli::parse();
     match verb {
         Verb::Serve(args) => serve(args),
+        verb => minoots::cli::run(verb, &remote),
     }
 }
 

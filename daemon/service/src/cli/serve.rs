@@ -1,24 +1,8 @@
-//! The command line of `minoots`.
+//! The flags of `minoots serve`.
 
 use crate::config::{Config, ConfigError, Layer};
-use clap::{Args, Parser, Subcommand};
+use clap::Args;
 use std::path::PathBuf;
-
-/// A durable timer service that fires on bounded time.
-#[derive(Debug, Parser)]
-#[command(name = "minoots", version, about)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub verb: Verb,
-}
-
-/// The verbs.
-#[derive(Debug, Subcommand)]
-pub enum Verb {
-    /// Run the service until SIGINT or SIGTERM.
-    Serve(ServeArgs),
-}
 
 /// The flags of `minoots serve`.
 #[derive(Debug, Default, Args)]
@@ -51,16 +35,5 @@ impl ServeArgs {
             allow_remote_without_auth: self.allow_remote_without_auth.then_some(true),
         };
         Config::load(flags, &|name| std::env::var_os(name), self.config.as_deref())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
     }
 }
