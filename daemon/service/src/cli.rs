@@ -18,6 +18,8 @@ pub struct Cli {
 pub enum Verb {
     /// Run the service until SIGINT or SIGTERM.
     Serve(ServeArgs),
+    /// Offer the timers of a service to an agent: MCP over stdin and stdout.
+    Mcp(crate::mcp::McpArgs),
 }
 
 /// The flags of `minoots serve`.

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod ids;
+pub mod mcp;
 pub mod render;
 pub mod serve;
 pub mod store;

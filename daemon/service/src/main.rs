@@ -20,7 +20,20 @@ fn main() -> ExitCode {
     let Cli { verb } = Cli::parse();
     match verb {
         Verb::Serve(args) => serve(args),
+        Verb::Mcp(args) => mcp(&args),
     }
+}
+
+fn mcp(args: &minoots::mcp::McpArgs) -> ExitCode {
+    telemetry::log_to_stderr();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(1, &format!("cannot start the runtime: {e}")),
+    };
+    let ended = runtime.block_on(minoots::mcp::run(args));
+    // Reading stdin cannot be given up: it would hold up the end.
+    runtime.shutdown_background();
+    ended.map_or_else(|e| fail(1, &e), |()| ExitCode::SUCCESS)
 }
 
 fn serve(args: ServeArgs) -> ExitCode {

@@ -4,6 +4,7 @@ pub mod caller;
 pub mod gate;
 pub mod verb;
 
+pub(crate) use caller::unauthenticated;
 pub use caller::{Caller, Peer, Principal, Role};
 pub use gate::{Demand, Gate};
 pub use verb::{Subject, Verb};

@@ -62,9 +62,12 @@ pub struct App {
 /// The whole API as one router.
 pub async fn router(app: App) -> Router {
     let grpc = grpc::router(app.clone()).await;
+    let rest = rest::routes().with_state(app.clone());
+    let mcp = crate::mcp::http::routes(&app, rest);
     rest::routes()
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(app.clone())
+        .merge(mcp)
         .merge(Router::new().fallback(not_rest).with_state(grpc))
         .layer(middleware::from_fn_with_state(app, authenticate))
 }
@@ -77,7 +80,9 @@ async fn authenticate(State(app): State<App>, request: Request, next: Next) -> R
             parts.extensions.insert(caller);
         }
         // Health needs no caller, and a wrong credential is worth an answer everywhere else.
-        Err(refused) if !is_open(parts.uri.path()) => return refused.into_response(),
+        Err(refused) if !is_open(parts.uri.path()) => {
+            return crate::mcp::http::challenge(refused.into_response(), &parts);
+        }
         Err(_) => {}
     }
     next.run(Request::from_parts(parts, body)).await
