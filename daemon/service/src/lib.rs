@@ -12,6 +12,7 @@ pub mod engine;
 pub mod ids;
 pub mod import;
 pub mod listen;
+pub mod mcp;
 pub mod render;
 pub mod schemas;
 pub mod secrets;

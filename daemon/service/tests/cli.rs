@@ -15,7 +15,15 @@ impl Drop for Served {
 
 fn minoots() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_minoots"));
-    for name in ["MINOOTS_LISTEN", "MINOOTS_DATA", "MINOOTS_URL", "MINOOTS_API_KEY", "MINOOTS_TENANT", "RUST_LOG", "TZ"] {
+    for name in [
+        "MINOOTS_LISTEN",
+        "MINOOTS_DATA",
+        "MINOOTS_URL",
+        "MINOOTS_API_KEY",
+        "MINOOTS_TENANT",
+        "RUST_LOG",
+        "TZ",
+    ] {
         command.env_remove(name);
     }
     command.env("CHRONOTICK_SHM", "/nowhere/page");
@@ -67,10 +75,15 @@ fn a_timer_from_create_to_cancel() {
     assert_eq!(ended["state"], "completed");
     assert_eq!(json(url, &["timers", "history", id])[0]["outcome"]["kind"], "fired");
     let firing = ended["last_fire"]["firing_id"].as_str().unwrap();
-    assert!(json(url, &["timers", "ack", firing, "--by", "me"])[0]["last_fire"]["acknowledged_at"].is_string());
+    assert!(
+        json(url, &["timers", "ack", firing, "--by", "me"])[0]["last_fire"]["acknowledged_at"].is_string()
+    );
     let bulk = text(url, &["timers", "create", "1h", "--count", "3"]);
     let other = bulk.lines().next().unwrap();
-    assert_eq!((bulk.lines().count(), &json(url, &["timers", "cancel", other])[0]["state"]), (3, &"cancelled".into()));
+    assert_eq!(
+        (bulk.lines().count(), &json(url, &["timers", "cancel", other])[0]["state"]),
+        (3, &"cancelled".into())
+    );
     let events = json(url, &["events", "tail", "--from-start", "--limit", "1"]);
     assert_eq!(events[0]["kind"], "timer.scheduled");
     assert!(text(url, &["doctor", "--data", dir.path().to_str().unwrap()]).contains("reachable"));
@@ -100,7 +113,8 @@ fn failures_have_their_exit_codes() {
 
 #[test]
 fn completions_and_man_pages_mention_each_verb() {
-    let verbs = ["serve", "timers", "events", "keys", "tenants", "secrets", "schemas", "policy", "audit", "doctor"];
+    let verbs =
+        ["serve", "timers", "events", "keys", "tenants", "secrets", "schemas", "policy", "audit", "doctor"];
     for shell in ["bash", "zsh", "fish"] {
         let script = text("http://127.0.0.1:1", &["completions", shell]);
         for verb in verbs {

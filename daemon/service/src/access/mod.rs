@@ -16,6 +16,7 @@ pub mod tokens;
 pub mod verb;
 
 pub use authenticate::Authenticator;
+pub(crate) use caller::unauthenticated;
 pub use caller::{Caller, Peer, Principal, Role};
 pub use gate::{Demand, Gate};
 pub use verb::{Subject, Verb};

@@ -80,11 +80,14 @@ pub struct App {
 /// The whole API as one router.
 pub async fn router(app: App) -> Router {
     let grpc = grpc::router(app.clone()).await;
+    let rest = rest::routes().with_state(app.clone());
+    let mcp = crate::mcp::http::routes(&app, rest);
     rest::routes()
         .merge(trust::routes())
         .merge(dialects::routes())
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(app.clone())
+        .merge(mcp)
         .merge(Router::new().fallback(not_rest).with_state(grpc))
         .layer(middleware::from_fn_with_state(app, authenticate))
 }
@@ -101,7 +104,8 @@ async fn authenticate(State(app): State<App>, request: Request, next: Next) -> R
             return if is_grpc(&parts.headers) {
                 tonic::Status::from(refused).into_http()
             } else {
-                dialects::refusal(&parts, refused).into_response()
+                let refused = dialects::refusal(&parts, refused).into_response();
+                crate::mcp::http::challenge(refused, &parts)
             };
         }
         Err(_) => {}

@@ -15,6 +15,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// Where a service listens that was not told otherwise.
+const DEFAULT_URL: &str = "http://127.0.0.1:7878";
+
 /// A durable timer service that fires on bounded time.
 #[derive(Debug, Parser)]
 #[command(name = "minoots", version, about)]
@@ -31,8 +34,14 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub struct Remote {
-    /// Address of the service
-    #[arg(long, global = true, env = "MINOOTS_URL", default_value = "http://127.0.0.1:7878")]
+    /// Address of the service [default: http://127.0.0.1:7878] [env: MINOOTS_API_BASE as well]
+    #[arg(
+        long,
+        global = true,
+        env = "MINOOTS_URL",
+        default_value_t = std::env::var("MINOOTS_API_BASE").unwrap_or_else(|_| DEFAULT_URL.into()),
+        hide_default_value = true
+    )]
     pub url: String,
     /// Read the API key from this file; otherwise it is taken from the variable MINOOTS_API_KEY
     #[arg(long, global = true, value_name = "FILE")]
@@ -79,6 +88,8 @@ pub enum Verb {
         /// The folder.
         dir: PathBuf,
     },
+    /// Offer the timers of a service to an agent: MCP over stdin and stdout.
+    Mcp,
     /// Check the service, its clock and this machine.
     Doctor {
         /// The data directory, where it is on this machine
@@ -159,11 +170,15 @@ impl Remote {
 
 /// Carries out a verb other than `serve`.
 pub fn run(verb: Verb, remote: &Remote) -> ExitCode {
-    let result = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)
-        .and_then(|runtime| runtime.block_on(dispatch(verb, remote)));
+    let result =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed).and_then(
+            |runtime| {
+                let result = runtime.block_on(dispatch(verb, remote));
+                // Reading stdin cannot be given up: it would hold up the end.
+                runtime.shutdown_background();
+                result
+            },
+        );
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -193,6 +208,10 @@ async fn dispatch(verb: Verb, remote: &Remote) -> Result<(), Failure> {
             "cannot import {}: this build has no module `import`",
             dir.display()
         ))),
+        Verb::Mcp => {
+            crate::telemetry::log_to_stderr();
+            crate::mcp::serve_stdio(&remote.url, remote.api_key()?).await.map_err(Failure::failed)
+        }
         Verb::Doctor { data } => doctor::run(data.as_deref(), remote).await,
         Verb::Completions { shell } => {
             // Into memory first: the generator panics on a closed pipe.

@@ -1,0 +1,13 @@
+//! `minoots mcp`: the tools over stdin and stdout, for a service at an address.
+
+use super::backend::{Backend, Remote};
+use super::server::Server;
+use rmcp::ServiceExt;
+use std::sync::Arc;
+
+/// Serves until stdin ends, for the holder of a key of the service at an address.
+pub async fn serve_stdio(url: &str, key: Option<String>) -> Result<(), Box<dyn std::error::Error>> {
+    let server = Server::new(Backend::Remote(Arc::new(Remote::new(url, key)?)));
+    server.serve(rmcp::transport::stdio()).await?.waiting().await?;
+    Ok(())
+}
