@@ -17,7 +17,7 @@ use crate::listen::{self, Tls, TlsError};
 use crate::schemas::Schemas;
 use crate::secrets::Secrets;
 use crate::signing::Signing;
-use crate::store::{ControlStore, DiskControl, LogOptions, MemoryControl, embedded};
+use crate::store::{ControlStore, DiskControl, LogOptions, embedded};
 use crate::telemetry::Metrics;
 use chronotick::os_clock::realtime;
 use std::io;
@@ -130,14 +130,8 @@ impl Service {
         Self::assemble(config, listener, started, Arc::new(control), now, audit_dir).await
     }
 
-    /// The same over an engine that was started elsewhere: on another store, another clock. Credentials are judged by
-    /// the clock of the operating system.
-    pub async fn start_over(config: &Config, started: Started) -> Result<Self, ServeError> {
-        Self::start_over_with(config, started, Arc::new(MemoryControl::default()), Now::default()).await
-    }
-
-    /// The same with a control store, and a clock by which credentials are judged.
-    pub async fn start_over_with(
+    /// The same over an engine that was started elsewhere: on another store, another clock. `now` judges credentials.
+    pub async fn start_over(
         config: &Config,
         started: Started,
         control: Arc<dyn ControlStore>,

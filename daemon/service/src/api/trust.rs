@@ -19,7 +19,6 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use chronotick::os_clock::realtime;
 use minoots_kernel::{FiringId, LedgerOutcome};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -39,8 +38,8 @@ pub(super) fn routes() -> Router<App> {
         .route("/v1/secrets/{name}", get(read_secret).put(put_secret).delete(delete_secret))
 }
 
-fn now_ns() -> i64 {
-    realtime().as_ns()
+fn now_ns(app: &App) -> i64 {
+    app.gate.authenticator.now().moment().now_ns
 }
 
 impl From<SecretError> for ApiError {
@@ -153,8 +152,8 @@ async fn keys(State(app): State<App>) -> Response {
 async fn rotate_signing(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
     let verb = Verb::ManageSigning;
     app.session(caller.clone()).enter(verb, Subject::Tenant)?;
-    let signing = app.signing.clone();
-    let rotated = beside(move || signing.rotate(now_ns())).await?.map_err(ApiError::from);
+    let (signing, now_ns) = (app.signing.clone(), now_ns(&app));
+    let rotated = beside(move || signing.rotate(now_ns)).await?.map_err(ApiError::from);
     let id = noted(&app, &caller, verb, "", rotated)?;
     Ok(json_answer(StatusCode::OK, json!({"key_id": &*id}).to_string()))
 }
@@ -325,7 +324,8 @@ async fn put_secret(
         return Err(ApiError::new(&INVALID_FIELD, detail));
     }
     let (secrets, tenant, asked) = (app.secrets.clone(), caller.tenant.clone(), name.clone());
-    let set = beside(move || secrets.set(&tenant, &asked, &value, now_ns())).await?.map_err(ApiError::from);
+    let now_ns = now_ns(&app);
+    let set = beside(move || secrets.set(&tenant, &asked, &value, now_ns)).await?.map_err(ApiError::from);
     let info = noted(&app, &caller, verb, &name, set)?;
     let status = if info.version == 1 { StatusCode::CREATED } else { StatusCode::OK };
     Ok(json_answer(status, secret_view(&info).to_string()))

@@ -10,7 +10,9 @@ use minoots::clock::{KernelClock, ManualClock, OsClock};
 use minoots::config::{AccessConfig, Config, DEFAULT_SHM};
 use minoots::engine::{Engine, EngineConfig, Retention};
 use minoots::serve::Service;
-use minoots::store::{ControlStore, EventLog, LogOptions, MemoryIndex, MemoryLog, PartitionStore, embedded};
+use minoots::store::{
+    ControlStore, EventLog, LogOptions, MemoryControl, MemoryIndex, MemoryLog, PartitionStore, embedded,
+};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -85,6 +87,8 @@ impl Running {
         stores: Vec<PartitionStore>,
         clock: impl KernelClock + Clone + 'static,
     ) -> Self {
+        let control = Arc::new(MemoryControl::default());
+        let now = Now::new(clock.clone());
         let started = Engine::start(EngineConfig {
             stores,
             clock: Box::new(move || Box::new(clock.clone())),
@@ -92,7 +96,7 @@ impl Running {
             retention: config.retention,
         })
         .unwrap();
-        let service = Service::start_over(config, started).await.unwrap();
+        let service = Service::start_over(config, started, control, now).await.unwrap();
         Self { url: format!("http://{}", service.addr), client: client(), service }
     }
 
@@ -110,7 +114,7 @@ impl Running {
         })
         .unwrap();
         let config = Config { access, ..config(Path::new("memory")) };
-        let service = Service::start_over_with(&config, started, control, Now::new(clock)).await.unwrap();
+        let service = Service::start_over(&config, started, control, Now::new(clock)).await.unwrap();
         Self { url: format!("{}://{}", service.scheme, service.addr), client: client(), service }
     }
 
