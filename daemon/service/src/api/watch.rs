@@ -5,13 +5,13 @@ use super::error::{ApiError, ErrorCode, SHUTTING_DOWN};
 use super::feed;
 use super::operations::{AGENT_LABEL, Session, TEAM_LABEL};
 use super::values;
-use crate::engine::{Cursor, FeedEnd, FeedEvent, Subscription};
+use crate::engine::{Cursor, FeedEnd, FeedEvent, Subscription, Topic};
 use crate::render;
 use crate::render::words::EVENT_KINDS;
 use crate::store::StoreError;
 use futures::Stream;
 use futures::stream;
-use minoots_kernel::{Event, TimerDefinition, TimerId};
+use minoots_kernel::{Event, TenantId, TimerDefinition, TimerId};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -173,6 +173,14 @@ impl EventFilter {
         Ok(())
     }
 
+    /// What to be woken for.
+    fn topics(&self, tenant: &TenantId) -> Vec<Topic> {
+        if self.timers.is_empty() {
+            return vec![Topic::Tenant(tenant.clone())];
+        }
+        self.timers.iter().map(|id| Topic::Timer(*id)).collect()
+    }
+
     fn wants(&self, event: &Event) -> bool {
         (self.kinds.is_empty() || self.kinds.contains(&event.kind()))
             && (self.timers.is_empty() || self.timers.contains(&event.timer()))
@@ -199,7 +207,8 @@ pub(super) fn told(
     filter: EventFilter,
     heartbeat: Duration,
 ) -> Result<impl Stream<Item = Told> + Send + use<>, ApiError> {
-    let mut subscription = feed::subscribe(&session.app.feed, after)?;
+    let subscription = feed::subscribe(&session.app.feed, after)?;
+    let mut subscription = subscription.only(&filter.topics(&session.caller.tenant));
     let by_definition =
         session.caller.agent.is_some() || session.app.gate.hides_timers() || !filter.labels.is_empty();
     if by_definition {
@@ -309,11 +318,11 @@ impl Watch {
         is_wanted
     }
 
-    fn reached(&self) -> Reached {
+    fn reached(&mut self) -> Reached {
         Reached { cursor: self.subscription.place(), behind: self.subscription.behind() }
     }
 
-    fn ended(&self, end: FeedEnd) -> Ended {
+    fn ended(&mut self, end: FeedEnd) -> Ended {
         let feed = &self.session.app.feed;
         let (error, oldest) = match end {
             FeedEnd::Stopped => {

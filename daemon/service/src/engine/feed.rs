@@ -1,9 +1,13 @@
 //! The live stream of events: the past from the logs, then what happens, without a gap or a repeat in any partition.
 //!
 //! A partition's thread only notes each durable batch in a ring of recent batches; it never waits for a consumer. One that
-//! falls behind the ring reads the log until it has caught up, and can say how far behind it is.
+//! falls behind the ring reads the log until it has caught up, and can say how far behind it is. One that wants only some
+//! topics sleeps through everything else.
 
+use super::topics::{Heard, Topic, Topics};
 use crate::store::{LogReader, StoreError};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use minoots_kernel::{Committed, EventRecord, TimerDefinition, TimerId};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -53,6 +57,7 @@ pub(super) struct Source {
 struct Shared {
     ring: Mutex<Ring>,
     log: Arc<dyn LogReader>,
+    topics: Arc<Topics>,
 }
 
 #[derive(Default)]
@@ -67,7 +72,7 @@ impl Shared {
     }
 
     /// Some events from `next` on, if the ring still has the first of them.
-    fn recent(&self, next: u64, with_definitions: bool) -> Option<VecDeque<Fetched>> {
+    fn recent(&self, next: u64, wanted: Wanted<'_>) -> Option<Page> {
         let batches: Vec<_> = {
             let ring = self.ring();
             let first = ring.batches.front()?.records.first()?.sequence;
@@ -84,34 +89,74 @@ impl Shared {
             };
             ring.batches.range(from..).enumerate().take_while(is_wanted).map(|(_, b)| b.clone()).collect()
         };
-        let mut fetched = VecDeque::new();
+        let mut page = Page { fetched: VecDeque::new(), next };
+        let mut room = PAGE_EVENTS;
         for batch in &batches {
             let from = batch.records.partition_point(|r| r.sequence < next);
-            let records =
-                &batch.records[from..][..(batch.records.len() - from).min(PAGE_EVENTS - fetched.len())];
-            let definitions: HashMap<TimerId, _> = if with_definitions {
+            let records = &batch.records[from..][..(batch.records.len() - from).min(room)];
+            room -= records.len();
+            page.next = records.last().map_or(page.next, |r| r.sequence + 1);
+            let mut chosen = records.iter().filter(|r| wanted.has(r)).peekable();
+            if chosen.peek().is_none() {
+                continue;
+            }
+            let definitions: HashMap<TimerId, _> = if wanted.with_definitions {
                 batch.changes.iter().map(|c| (c.after.id, &c.after.definition)).collect()
             } else {
                 HashMap::new()
             };
             let definition = |r: &EventRecord| definitions.get(&r.event.timer()).map(|d| Arc::clone(d));
-            fetched.extend(records.iter().map(|r| Fetched { record: r.clone(), definition: definition(r) }));
+            page.fetched.extend(chosen.map(|r| Fetched { record: r.clone(), definition: definition(r) }));
         }
-        Some(fetched)
+        Some(page)
     }
+}
+
+/// What of a page is wanted.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    /// All of them, where none is named.
+    topics: &'a [Heard],
+    with_definitions: bool,
+}
+
+impl Wanted<'_> {
+    fn has(&self, record: &EventRecord) -> bool {
+        self.topics.is_empty() || self.topics.iter().any(|heard| heard.topic().has(record))
+    }
+}
+
+/// Some events, and where to go on after them.
+struct Page {
+    fetched: VecDeque<Fetched>,
+    next: u64,
 }
 
 /// A partition's end of the feed.
 pub(super) struct FeedWriter {
     shared: Arc<Shared>,
     last: watch::Sender<u64>,
+    /// Dropped after `last`: who is woken by it finds that there is no more.
+    _closes: ClosesTopics,
+}
+
+struct ClosesTopics(Arc<Topics>);
+
+impl Drop for ClosesTopics {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// A partition's feed over a log whose last durable event is `last_sequence`.
 pub(super) fn source(log: Arc<dyn LogReader>, last_sequence: u64) -> (FeedWriter, Source) {
-    let shared = Arc::new(Shared { ring: Mutex::default(), log });
+    let topics = Arc::new(Topics::default());
+    let shared = Arc::new(Shared { ring: Mutex::default(), log, topics: topics.clone() });
     let (sender, last) = watch::channel(last_sequence);
-    (FeedWriter { shared: shared.clone(), last: sender }, Source { shared, last })
+    (
+        FeedWriter { shared: shared.clone(), last: sender, _closes: ClosesTopics(topics) },
+        Source { shared, last },
+    )
 }
 
 impl FeedWriter {
@@ -128,7 +173,9 @@ impl FeedWriter {
             ring.events -= oldest.records.len();
         }
         drop(ring);
-        self.last.send_replace(last);
+        self.shared.topics.publish(&committed.records, || {
+            self.last.send_replace(last);
+        });
     }
 }
 
@@ -154,7 +201,8 @@ impl Feed {
                 return Err(StoreError::Gone { sequence: after + 1, oldest });
             }
             let (fetched, shared) = (VecDeque::new(), source.shared.clone());
-            parts.push(Part { shared, last, next: after + 1, fetched, kept_up: after >= newest });
+            let (topics, kept_up) = (Vec::new(), after >= newest);
+            parts.push(Part { shared, last, topics, next: after + 1, fetched, kept_up });
         }
         let seen = parts.iter().map(|p| p.next - 1).collect();
         Ok(Subscription { seen, parts, with_definitions: false, has_lagged: false })
@@ -208,7 +256,9 @@ pub struct Subscription {
 struct Part {
     shared: Arc<Shared>,
     last: watch::Receiver<u64>,
-    /// The sequence after the last one that is in `fetched` or was handed out.
+    /// What is wanted; none is everything.
+    topics: Vec<Heard>,
+    /// The sequence after the last one that is in `fetched`, was handed out or is not wanted.
     next: u64,
     fetched: VecDeque<Fetched>,
     /// The last events came from memory: this consumer had caught up.
@@ -233,6 +283,16 @@ impl Subscription {
         Self { with_definitions: true, ..self }
     }
 
+    /// Only events of these topics. Others are neither handed out nor waited for.
+    #[must_use]
+    pub fn only(mut self, topics: &[Topic]) -> Self {
+        for part in &mut self.parts {
+            let newest = || *part.last.borrow();
+            part.topics = topics.iter().map(|t| part.shared.topics.hear(t.clone(), newest)).collect();
+        }
+        self
+    }
+
     /// The next event; waits for it. `None` when the engine has stopped and everything was delivered, or when the log
     /// cannot be read (which is logged). Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<FeedEvent> {
@@ -254,22 +314,29 @@ impl Subscription {
                 let part = &mut self.parts[number];
                 if part.fetched.is_empty() {
                     let kept_up = part.kept_up;
-                    if !part.fetch(self.with_definitions).await? && part.has_ended() {
-                        ended += 1;
+                    if !part.fetch(self.with_definitions).await? {
+                        self.seen[number] = part.next - 1;
+                        ended += usize::from(part.has_ended());
                     }
                     self.has_lagged |= kept_up && !part.kept_up;
                 }
                 if let Some(Fetched { record, definition }) = part.fetched.pop_front() {
                     self.seen[number] = record.sequence;
-                    let (partition, cursor) = (number as u32, self.place());
-                    return Ok(FeedEvent { partition, record, definition, cursor, behind: self.behind() });
+                    let (partition, cursor) = (number as u32, Cursor(self.seen.clone()));
+                    return Ok(FeedEvent {
+                        partition,
+                        record,
+                        definition,
+                        cursor,
+                        behind: self.count_behind(),
+                    });
                 }
             }
             if ended == self.parts.len() {
                 return Err(FeedEnd::Stopped);
             }
             let open = self.parts.iter_mut().filter(|p| !p.has_ended());
-            let changes: Vec<_> = open.map(|p| Box::pin(p.last.changed())).collect();
+            let changes: Vec<_> = open.flat_map(Part::changes).collect();
             if !changes.is_empty() {
                 // Which one it was does not matter, nor whether it has ended: the next look tells.
                 let _ = futures::future::select_all(changes).await;
@@ -278,13 +345,29 @@ impl Subscription {
     }
 
     /// How many events this consumer has not had.
-    pub fn behind(&self) -> u64 {
+    pub fn behind(&mut self) -> u64 {
+        self.pass_over();
+        self.count_behind()
+    }
+
+    fn count_behind(&self) -> u64 {
         self.parts.iter().zip(&self.seen).map(|(p, seen)| p.last.borrow().saturating_sub(*seen)).sum()
     }
 
-    /// The place after the last event that was handed out.
-    pub fn place(&self) -> Cursor {
+    /// The place up to which everything was handed out, or is not wanted.
+    pub fn place(&mut self) -> Cursor {
+        self.pass_over();
         Cursor(self.seen.clone())
+    }
+
+    /// Takes note of what has happened since and is not wanted.
+    fn pass_over(&mut self) {
+        for (part, seen) in self.parts.iter_mut().zip(&mut self.seen) {
+            if part.fetched.is_empty() && !part.topics.is_empty() {
+                part.pass_over();
+                *seen = part.next - 1;
+            }
+        }
     }
 
     /// Whether this consumer had caught up and has since fallen behind what is in memory; asking forgets it.
@@ -296,30 +379,64 @@ impl Subscription {
 impl Part {
     /// Gets what there is; false when there is nothing.
     async fn fetch(&mut self, with_definitions: bool) -> Result<bool, FeedEnd> {
-        if self.next > *self.last.borrow_and_update() {
-            self.kept_up = true;
-            return Ok(false);
+        loop {
+            let newest = self.pass_over();
+            if self.next > newest {
+                self.kept_up = true;
+                // What it held may have been much.
+                self.fetched = VecDeque::new();
+                return Ok(false);
+            }
+            let recent = self.shared.recent(self.next, Wanted { topics: &self.topics, with_definitions });
+            self.kept_up = recent.is_some();
+            let page = match recent {
+                Some(page) => page,
+                None => self.read_log().await?,
+            };
+            if page.next == self.next {
+                return Err(FeedEnd::Stopped);
+            }
+            Page { fetched: self.fetched, next: self.next } = page;
+            if !self.fetched.is_empty() {
+                return Ok(true);
+            }
+            // One that wants little may have much to pass over; others have their turn meanwhile.
+            tokio::task::consume_budget().await;
         }
-        let recent = self.shared.recent(self.next, with_definitions);
-        self.kept_up = recent.is_some();
-        self.fetched = match recent {
-            Some(records) => records,
-            None => self.read_log().await?,
-        };
-        self.next = self.fetched.back().ok_or(FeedEnd::Stopped)?.record.sequence + 1;
-        Ok(true)
+    }
+
+    /// Goes on to the next event that may be wanted; gives the newest one that there is.
+    fn pass_over(&mut self) -> u64 {
+        // In this order: the topics are told first, so all up to `newest` is in them.
+        let newest = *self.last.borrow_and_update();
+        let wanted = self.topics.iter_mut().filter_map(|heard| heard.first_from(self.next, newest)).min();
+        if !self.topics.is_empty() {
+            self.next = self.next.max(wanted.unwrap_or(u64::MAX).min(newest + 1));
+        }
+        newest
+    }
+
+    /// What ends a wait for more.
+    fn changes(&mut self) -> Vec<BoxFuture<'_, ()>> {
+        if self.topics.is_empty() {
+            return vec![self.last.changed().map(drop).boxed()];
+        }
+        self.topics.iter_mut().map(|heard| heard.changed().boxed()).collect()
     }
 
     fn has_ended(&self) -> bool {
         self.last.has_changed().is_err() && self.next > *self.last.borrow()
     }
 
-    async fn read_log(&self) -> Result<VecDeque<Fetched>, FeedEnd> {
+    async fn read_log(&self) -> Result<Page, FeedEnd> {
         let (shared, next) = (self.shared.clone(), self.next);
         let read = tokio::task::spawn_blocking(move || shared.log.read(next, PAGE_EVENTS));
         // The task ends early only where the runtime does.
         let records = read.await.map_err(|_| FeedEnd::Stopped)?.map_err(FeedEnd::Unreadable)?;
-        Ok(records.into_iter().map(Fetched::from).collect())
+        let after = records.last().map_or(next, |r| r.sequence + 1);
+        let wanted = Wanted { topics: &self.topics, with_definitions: false };
+        let fetched = records.into_iter().filter(|r| wanted.has(r)).map(Fetched::from).collect();
+        Ok(Page { fetched, next: after })
     }
 }
 
@@ -407,6 +524,59 @@ mod tests {
         let mut late = feed.subscribe(at(0).as_ref()).unwrap();
         take(&mut late, RING_EVENTS).await;
         assert!(!late.take_lag(), "it began behind");
+    }
+
+    fn of_timer(timer: u128, sequence: u64) -> EventRecord {
+        let event = Event::Cancelled { timer: TimerId::from_u128(timer), reason: None };
+        EventRecord { event, ..records(sequence..=sequence).remove(0) }
+    }
+
+    #[tokio::test]
+    async fn a_topic_has_its_events_and_the_place_of_all() {
+        let mut log = MemoryLog::new();
+        let (writer, feed) = feed(log.reader(), 0);
+        let mut put = |range: std::ops::RangeInclusive<u64>, own: &[u64]| {
+            let timer = |n: &u64| if own.contains(n) { 7 } else { 1 };
+            let records: Vec<_> = range.map(|n| of_timer(timer(&n), n)).collect();
+            log.append(&records).unwrap();
+            writer.publish(&Arc::new(Committed { records, changes: Vec::new() }));
+        };
+        put(1..=20, &[3, 20]);
+        let topics = [Topic::Timer(TimerId::from_u128(7))];
+        let mut past = feed.subscribe(at(0).as_ref()).unwrap().only(&topics);
+        let mut live = feed.subscribe(None).unwrap().only(&topics);
+        assert_eq!((live.place(), live.behind()), (Cursor(vec![20]), 0));
+        put(21..=40, &[]);
+        assert_eq!((live.place(), live.behind()), (Cursor(vec![40]), 0), "nothing of it was wanted");
+        put(41..=60, &[41, 42, 60]);
+        assert_eq!(take(&mut live, 2).await, [41, 42]);
+        assert_eq!(live.place(), Cursor(vec![42]));
+        assert_eq!(take(&mut past, 5).await, [3, 20, 41, 42, 60]);
+        // Past what is in memory, and more often than is remembered.
+        for start in (61..=20_060).step_by(100) {
+            put(start..=start + 99, &[start, start + 99]);
+        }
+        let expected: Vec<_> =
+            [60].into_iter().chain((61..=20_060).filter(|n| n % 100 == 61 || n % 100 == 60)).collect();
+        assert_eq!(take(&mut live, expected.len()).await, expected);
+        assert_eq!(live.place(), Cursor(vec![20_060]));
+        drop((past, live));
+        assert!(feed.partitions[0].shared.topics.is_empty(), "nobody hears of it any more");
+    }
+
+    #[tokio::test]
+    async fn a_topic_ends_with_the_engine() {
+        let mut log = MemoryLog::new();
+        let (writer, feed) = feed(log.reader(), 0);
+        let mut live = feed.subscribe(None).unwrap().only(&[Topic::Tenant(TenantId::default())]);
+        let mut other = feed.subscribe(None).unwrap().only(&[Topic::Timer(TimerId::from_u128(9))]);
+        let waiting = tokio::spawn(async move { (other.next().await, other.place()) });
+        tokio::task::yield_now().await;
+        publish(&mut log, &writer, 1..=1);
+        assert_eq!(take(&mut live, 1).await, [1]);
+        drop(writer);
+        assert!(live.next().await.is_none());
+        assert_eq!(waiting.await.unwrap(), (None, Cursor(vec![1])));
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ pub mod linker;
 pub mod partition;
 mod query;
 mod recovery;
+mod topics;
 
 use census::Census;
 pub use feed::{Cursor, Feed, FeedEnd, FeedEvent, Subscription};
@@ -19,6 +20,7 @@ pub use indexer::{Indexer, Job, Progress, Retention};
 pub use linker::Linker;
 pub use partition::{Outputs, Partition};
 pub use recovery::{Recovered, recover};
+pub use topics::Topic;
 
 use crate::clock::KernelClock;
 use crate::store::{PartitionStore, Recovery, StoreError};
