@@ -1,4 +1,5 @@
 //! The old system's folder of timers, imported twice.
+#![expect(clippy::unwrap_used, reason = "the helpers of tests, which clippy does not know as tests")]
 
 use chronotick_core::Timestamp;
 use minoots::clock::ManualClock;

@@ -102,11 +102,11 @@ fn the_fields_have_the_numbers_of_old() {
             assert!(is_kept, "{name} {number}");
         }
     }
-    assert!(file.enum_type[0].value.iter().all(|v| v.number() != 6), "6 is SETTLED there");
     let statuses: Vec<_> = file.enum_type[0].value.iter().map(|v| (v.name(), v.number())).collect();
     assert_eq!(statuses[..2], [("TIMER_STATUS_UNSPECIFIED", 0), ("TIMER_STATUS_SCHEDULED", 1)]);
     assert_eq!(statuses[2..4], [("TIMER_STATUS_ARMED", 2), ("TIMER_STATUS_FIRED", 3)]);
     assert_eq!(statuses[4..6], [("TIMER_STATUS_CANCELLED", 4), ("TIMER_STATUS_FAILED", 5)]);
+    assert_eq!(statuses[6..], [("TIMER_STATUS_SETTLED", 6)]);
     let methods: Vec<_> = file.service[0].method.iter().map(|m| m.name()).collect();
     let want = ["ScheduleTimer", "CancelTimer", "GetTimer", "ListTimers", "StreamTimerEvents"];
     assert_eq!((file.service[0].name(), methods.as_slice()), ("HorologyKernel", &want[..]));
@@ -386,5 +386,18 @@ async fn anothers_tenant_is_as_one_without_timers() {
         let refused = client.stream_timer_events(with(&key, ask)).await.unwrap_err();
         assert_eq!(refused.code(), code, "{tenant}");
     }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn over_a_quota_the_status_carries_the_limit() {
+    let (service, operator) = guarded_by(Limits { timers_pending: Some(0), ..Limits::default() }).await;
+    let mut client = HorologyKernelClient::new(channel(&service).await);
+    let mut sent = tonic::Request::new(request("n", 1_000));
+    sent.metadata_mut().insert("x-api-key", operator.parse().unwrap());
+    let refused = client.schedule_timer(sent).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(refused.metadata().get("ratelimit-limit").unwrap(), "0");
+    assert_eq!(refused.metadata().get("minoots-code").unwrap(), "quota_exceeded");
     service.stop().await;
 }
