@@ -211,6 +211,11 @@ impl<T: Transport> TimerClient<T> {
 
     /// Creates a timer. It is durable when the answer is here.
     pub async fn create(&self, timer: Timer) -> Result<TimerInfo, TimersError> {
+        Ok(self.create_once(timer).await?.0)
+    }
+
+    /// Creates a timer; true beside it where its idempotency key had made it before.
+    pub async fn create_once(&self, timer: Timer) -> Result<(TimerInfo, bool), TimersError> {
         let mut definition = timer.0;
         if definition.idempotency_key.is_none() {
             definition.idempotency_key = random_key();
@@ -222,7 +227,7 @@ impl<T: Transport> TimerClient<T> {
         } else {
             once!(self, create_timer, v2::CreateTimerRequest { definition: Some(definition) })?
         };
-        TimerInfo::from_wire(answer.timer)
+        Ok((TimerInfo::from_wire(answer.timer)?, answer.replayed))
     }
 
     /// Creates many timers over one stream: one outcome for each, in order. A refused one does not stop the others.

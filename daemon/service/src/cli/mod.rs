@@ -2,6 +2,7 @@
 
 mod admin;
 mod doctor;
+mod import;
 mod offline;
 mod output;
 mod serve;
@@ -84,10 +85,7 @@ pub enum Verb {
     #[command(subcommand)]
     Audit(offline::AuditVerb),
     /// Take over the timers of an older service's folder.
-    Import {
-        /// The folder.
-        dir: PathBuf,
-    },
+    Import(import::ImportArgs),
     /// Offer the timers of a service to an agent: MCP over stdin and stdout.
     Mcp,
     /// Check the service, its clock and this machine.
@@ -203,11 +201,7 @@ async fn dispatch(verb: Verb, remote: &Remote) -> Result<(), Failure> {
         Verb::Schemas(verb) => admin::schemas(verb, remote).await,
         Verb::Policy(verb) => offline::policy(verb, remote),
         Verb::Audit(verb) => offline::audit(verb, remote).await,
-        // Hook: the module `minoots::import`.
-        Verb::Import { dir } => Err(Failure::failed(format!(
-            "cannot import {}: this build has no module `import`",
-            dir.display()
-        ))),
+        Verb::Import(args) => import::run(args, remote).await,
         Verb::Mcp => {
             crate::telemetry::log_to_stderr();
             crate::mcp::serve_stdio(&remote.url, remote.api_key()?).await.map_err(Failure::failed)

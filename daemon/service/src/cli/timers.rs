@@ -150,7 +150,7 @@ fn label(text: &str) -> Result<(String, String), String> {
     Ok((key.into(), value.into()))
 }
 
-fn client(remote: &Remote) -> Result<TimerClient, Failure> {
+pub(super) fn client(remote: &Remote) -> Result<TimerClient, Failure> {
     let mut builder = TimerClient::builder();
     if let Some(key) = remote.api_key()? {
         builder = builder.api_key(&key);

@@ -2,7 +2,7 @@
 //!
 //! A running timer is scheduled for its end; one whose end has passed while nothing ran is due at once and fires late. A
 //! timer that has ended becomes history: one that is made without actions and cancelled at once, with what it was in its
-//! metadata and in the reason, so that nothing happens a second time. Each timer has the idempotency key
+//! metadata or origin and in the reason, so that nothing happens a second time. Each timer has the idempotency key
 //! `legacy:<old id>`, so a second run changes nothing.
 
 use crate::render;
@@ -15,9 +15,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
+mod client;
 mod engine;
 
+pub use client::{ClientSink, DrySink};
 pub use engine::EngineSink;
+
+/// The label of an imported timer: its old id.
+pub const IMPORTED_LABEL: &str = "imported";
 
 /// The largest file that is read: what is larger is no timer.
 const FILE_MAX_BYTES: u64 = 1 << 20;
@@ -101,7 +106,13 @@ struct Legacy {
 }
 
 /// Takes over a folder. An error only where the folder cannot be read; what is wrong with a file is in the report.
-pub async fn folder(path: &Path, sink: &dyn TimerSink, options: Options) -> io::Result<Report> {
+/// `progress` is told how many of how many files are done.
+pub async fn folder(
+    path: &Path,
+    sink: &dyn TimerSink,
+    options: Options,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> io::Result<Report> {
     let mut paths: Vec<_> = fs::read_dir(path)?
         .map(|entry| entry.map(|e| e.path()))
         .collect::<io::Result<Vec<_>>>()?
@@ -110,7 +121,9 @@ pub async fn folder(path: &Path, sink: &dyn TimerSink, options: Options) -> io::
         .collect();
     paths.sort();
     let mut report = Report::default();
-    for path in paths {
+    let total = paths.len();
+    for (done, path) in paths.into_iter().enumerate() {
+        progress(done, total);
         if let Err(why) = file(&path, sink, options, &mut report).await {
             report.refused.push((path, why));
         }
@@ -172,7 +185,7 @@ fn definition(
         () if end_ns > options.now_ns => ScheduleSpec::AtNs(end_ns),
         () => ScheduleSpec::AfterNs(0),
     };
-    let mut labels = BTreeMap::from([("imported".to_string(), String::new())]);
+    let mut labels = BTreeMap::from([(IMPORTED_LABEL.to_string(), timer.id.clone())]);
     for (label, value) in [("agent", &timer.agent_id), ("team", &timer.team)] {
         if let Some(value) = value.as_ref().filter(|v| !v.is_empty()) {
             labels.insert(label.into(), value.clone());

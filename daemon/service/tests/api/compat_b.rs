@@ -1,7 +1,7 @@
 //! The control plane's dialect: the calls of its clients, replayed.
 
 use crate::compat_v1::{guarded, tenant_key};
-use crate::harness::{Answer, Running, Sink};
+use crate::harness::{Answer, Events, Running, Sink};
 use chronotick_core::Timestamp;
 use minoots::clock::ManualClock;
 use minoots::store::MemoryLog;
@@ -62,6 +62,35 @@ async fn a_record_is_made_read_listed_and_cancelled() {
     ] {
         assert_eq!(cancelled.json()[field], value, "{}", cancelled.text);
     }
+    assert_eq!(get_as(&service, &path, "acme").await.json(), cancelled.json());
+    // It has ended: that is told, and changes nothing.
+    let again = json!({"tenantId": "acme", "requestedBy": "eve"});
+    let again = service.post_to(&format!("{path}/cancel"), again).await;
+    assert_eq!((again.status, again.json().as_object().unwrap().len()), (409, 1), "{}", again.text);
+    // The tenant may stand in the header or in the query of a POST as well; without one, and without a name, it is
+    // the SDK's dialect or a timer called so.
+    let plain = json!({"requestedBy": "ann", "duration": 1000});
+    let by_header = service.client.post(format!("{}/timers", service.url)).header("x-tenant-id", "acme");
+    let by_header =
+        Answer::of(by_header.header("content-type", "application/json").body(plain.to_string())).await;
+    let by_query = service.post_to("/timers?tenantId=acme", plain).await;
+    for made in [by_header, by_query] {
+        assert_eq!(made.status, 201, "{}", made.text);
+        let want = json!({
+            "id": made.json()["id"], "tenantId": "acme", "requestedBy": "ann", "name": "timer",
+            "status": "scheduled", "durationMs": 1000, "createdAt": "2027-01-15T08:00:00.000000000Z",
+            "fireAt": "2027-01-15T08:00:01.000000000Z", "metadata": null, "labels": {},
+        });
+        assert_eq!(made.json(), want);
+        let id = made.json()["id"].as_str().unwrap().to_string();
+        let cancel = json!({"requestedBy": "ann"});
+        let cancel = service
+            .client
+            .post(format!("{}/timers/{id}/cancel?tenantId=acme", service.url))
+            .body(cancel.to_string());
+        let cancelled = Answer::of(cancel.header("content-type", "application/json")).await.json();
+        assert_eq!((&cancelled["cancelledBy"], cancelled.get("cancelReason")), (&json!("ann"), None));
+    }
     service.stop().await;
 }
 
@@ -100,6 +129,16 @@ async fn errors_are_in_its_words() {
         let refused = service.post_to("/timers", body).await;
         assert_eq!(refused.status, 400, "{}", refused.text);
         assert!(refused.json()["message"].as_str().unwrap().contains(message), "{message}: {}", refused.text);
+        assert!(refused.json()["details"]["code"].is_string(), "{}", refused.text);
+        assert_eq!(refused.headers["content-type"], "application/json");
+    }
+    for (cancel, message) in [
+        (json!({"requestedBy": "ann"}), "tenantId is needed"),
+        (json!({"tenantId": "t"}), "requestedBy is needed"),
+    ] {
+        let refused = service.post_to(&format!("/timers/{NONE}/cancel"), cancel).await;
+        let want = json!({"message": message, "details": {"code": "missing_field"}});
+        assert_eq!((refused.status, refused.json()), (400, want));
     }
     for id in ["nonsense", NONE] {
         let missing = get_as(&service, &format!("/timers/{id}"), "t").await;
@@ -114,7 +153,7 @@ async fn errors_are_in_its_words() {
 #[tokio::test]
 async fn a_fire_carries_its_headers_and_shows_in_the_record() {
     let service = Running::on_memory(MemoryLog::new()).await;
-    let mut sink = Sink::start([]).await;
+    let mut sink = Sink::start([(200, vec![]), (400, vec![])]).await;
     let bundle = json!({"actions": [{"id": "call", "kind": "webhook", "parameters": {"url": sink.url}}]});
     let body =
         json!({"tenantId": "acme", "requestedBy": "ann", "name": "n", "duration": 1, "actionBundle": bundle});
@@ -124,6 +163,16 @@ async fn a_fire_carries_its_headers_and_shows_in_the_record() {
     assert_eq!((called.header("x-minoots-timer-id"), called.header("x-minoots-tenant-id")), (&*id, "acme"));
     let record = get_as(&service, &format!("/timers/{id}"), "acme").await.json();
     assert!(record["firedAt"].is_string() && record["status"] == "fired", "{record}");
+    let bundle = json!({"actions": [{"kind": "webhook", "parameters": {"url": sink.url}}]});
+    let failing =
+        json!({"tenantId": "acme", "requestedBy": "ann", "name": "n", "duration": 1, "actionBundle": bundle});
+    let id = service.post_to("/timers", failing).await.json()["id"].as_str().unwrap().to_string();
+    sink.next().await;
+    let live = service.client.get(format!("{}/v1/events", service.url)).header("x-tenant-id", "acme");
+    let mut live = Events::of(live.header("last-event-id", "0").send().await.unwrap());
+    live.until("timer.failed").await;
+    let record = get_as(&service, &format!("/timers/{id}"), "acme").await.json();
+    assert!(record["firedAt"].is_string() && record["status"] == "failed", "{record}");
     let health = service.get("/healthz").await.json();
     assert_eq!((&health["status"], &health["service"]), (&json!("ok"), &json!("minoots")));
     service.stop().await;

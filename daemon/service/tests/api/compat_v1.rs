@@ -3,6 +3,7 @@
 use crate::grpc::channel;
 use crate::harness::{Running, Sink};
 use chronotick_core::Timestamp;
+use minoots::access::quota::Limits;
 use minoots::access::secret::{KeyText, system_random};
 use minoots::clock::{ManualClock, OsClock};
 use minoots::config::AccessConfig;
@@ -93,13 +94,24 @@ fn the_fields_have_the_numbers_of_old() {
         assert_eq!(describe(message), *want, "{name}");
     }
     assert_eq!(file.message_type.len(), FIELDS.len());
+    // What an unmerged branch of the old system uses is not given to anything else.
+    for (name, from, end) in [("TimerScheduleRequest", 10, 12), ("Timer", 17, 24), ("TimerEvent", 4, 5)] {
+        let message = file.message_type.iter().find(|m| m.name() == name).unwrap();
+        for number in from..end {
+            let is_kept = message.reserved_range.iter().any(|r| (r.start()..r.end()).contains(&number));
+            assert!(is_kept, "{name} {number}");
+        }
+    }
     let statuses: Vec<_> = file.enum_type[0].value.iter().map(|v| (v.name(), v.number())).collect();
     assert_eq!(statuses[..2], [("TIMER_STATUS_UNSPECIFIED", 0), ("TIMER_STATUS_SCHEDULED", 1)]);
     assert_eq!(statuses[2..4], [("TIMER_STATUS_ARMED", 2), ("TIMER_STATUS_FIRED", 3)]);
     assert_eq!(statuses[4..6], [("TIMER_STATUS_CANCELLED", 4), ("TIMER_STATUS_FAILED", 5)]);
+    assert_eq!(statuses[6..], [("TIMER_STATUS_SETTLED", 6)]);
     let methods: Vec<_> = file.service[0].method.iter().map(|m| m.name()).collect();
     let want = ["ScheduleTimer", "CancelTimer", "GetTimer", "ListTimers", "StreamTimerEvents"];
     assert_eq!((file.service[0].name(), methods.as_slice()), ("HorologyKernel", &want[..]));
+    let streams: Vec<_> = file.service[0].method.iter().filter(|m| m.server_streaming()).collect();
+    assert_eq!((streams.len(), streams[0].name()), (1, "StreamTimerEvents"));
 }
 
 #[tokio::test]
@@ -194,8 +206,26 @@ async fn bad_requests_are_refused() {
     }
     let nobody = client.cancel_timer(cancel("default", NONE, "", "")).await.unwrap_err();
     assert_eq!(nobody.code(), Code::InvalidArgument);
-    let topics = v1::TimerEventStreamRequest { tenant_id: "default".into(), topics: vec!["tea".into()] };
-    assert_eq!(client.stream_timer_events(topics).await.unwrap_err().code(), Code::InvalidArgument);
+    for (tenant, topics) in [("default", vec!["tea".to_string()]), ("", vec![])] {
+        let ask = v1::TimerEventStreamRequest { tenant_id: tenant.into(), topics };
+        assert_eq!(client.stream_timer_events(ask).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    let list = |tenant: &str| v1::TimerListRequest { tenant_id: tenant.into(), ..Default::default() };
+    for ask in [
+        list(""),
+        v1::TimerListRequest { page_token: "x".into(), ..list("default") },
+        v1::TimerListRequest { statuses: vec![99], ..list("default") },
+        v1::TimerListRequest { page_size: 1_001, ..list("default") },
+    ] {
+        assert_eq!(
+            client.list_timers(ask.clone()).await.unwrap_err().code(),
+            Code::InvalidArgument,
+            "{ask:?}"
+        );
+    }
+    let iso = ScheduleTime::FireTimeIso("soon".into());
+    let sent = v1::TimerScheduleRequest { schedule_time: Some(iso), ..base() };
+    assert_eq!(client.schedule_timer(sent).await.unwrap_err().code(), Code::InvalidArgument);
     service.stop().await;
 }
 
@@ -262,6 +292,13 @@ async fn the_stream_tells_what_happens() {
     let delivery = sink.next().await;
     assert_eq!(delivery.header("x-minoots-timer-id"), id);
     assert_eq!(delivery.header("x-minoots-tenant-id"), "default");
+    // A fire whose actions fail is told with their errors; the timer has failed then.
+    let mut broken = Sink::start([(400, vec![])]).await;
+    let bundle = json!({"actions": [{"id": "call", "kind": "webhook", "parameters": {"url": broken.url}}]})
+        .to_string();
+    let sent = v1::TimerScheduleRequest { action_bundle_json: bundle, ..request("broken", 0) };
+    let failing = client.schedule_timer(sent).await.unwrap().into_inner().timer.unwrap().id;
+    broken.next().await;
     let sent = v1::TimerScheduleRequest { tenant_id: "other".into(), ..request("later", 3_600_000) };
     let later = client.schedule_timer(sent).await.unwrap().into_inner().timer.unwrap().id;
     client.cancel_timer(cancel("other", &later, "ann", "over")).await.unwrap();
@@ -275,6 +312,11 @@ async fn the_stream_tells_what_happens() {
         assert!(!timer.fired_at_iso.is_empty() && !result.completed_at_iso.is_empty());
         assert_eq!((result.actions[0].action_id.as_str(), result.actions[0].success), ("call", true));
     }
+    let Some(Event::Fired(fired)) = fires.message().await.unwrap().unwrap().event else { panic!() };
+    let (timer, action) = (fired.timer.unwrap(), fired.result.unwrap().actions.remove(0));
+    assert_eq!((timer.id.as_str(), timer.status()), (failing.as_str(), TimerStatus::Failed));
+    assert!(!action.success && !action.output.is_empty(), "{action:?}");
+    assert_eq!(action.metadata_json, r#"{"attempts":1}"#);
     let Some(Event::Cancelled(cancelled)) = every.message().await.unwrap().unwrap().event else { panic!() };
     let timer = cancelled.timer.unwrap();
     assert_eq!((timer.id, timer.tenant_id.as_str()), (later, "other"));
@@ -284,10 +326,16 @@ async fn the_stream_tells_what_happens() {
 
 /// A service that asks for keys, and the key of its operator.
 pub(crate) async fn guarded() -> (Running, String) {
+    guarded_by(Limits::default()).await
+}
+
+/// The same, with limits.
+pub(crate) async fn guarded_by(limits: Limits) -> (Running, String) {
     let key = KeyText::random(&system_random()).unwrap();
     let access = AccessConfig {
         mode: AuthMode::Required,
         bootstrap_key: Some(key.clone()),
+        limits,
         ..AccessConfig::default()
     };
     let service = Running::with_access(access, Arc::new(MemoryControl::default()), OsClock).await;
@@ -338,5 +386,18 @@ async fn anothers_tenant_is_as_one_without_timers() {
         let refused = client.stream_timer_events(with(&key, ask)).await.unwrap_err();
         assert_eq!(refused.code(), code, "{tenant}");
     }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn over_a_quota_the_status_carries_the_limit() {
+    let (service, operator) = guarded_by(Limits { timers_pending: Some(0), ..Limits::default() }).await;
+    let mut client = HorologyKernelClient::new(channel(&service).await);
+    let mut sent = tonic::Request::new(request("n", 1_000));
+    sent.metadata_mut().insert("x-api-key", operator.parse().unwrap());
+    let refused = client.schedule_timer(sent).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(refused.metadata().get("ratelimit-limit").unwrap(), "0");
+    assert_eq!(refused.metadata().get("minoots-code").unwrap(), "quota_exceeded");
     service.stop().await;
 }

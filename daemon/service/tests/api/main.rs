@@ -21,6 +21,7 @@ mod grpc_changes;
 mod harness;
 mod history;
 mod matrix;
+mod matrix_compat;
 mod program;
 mod quotas;
 mod schemas;

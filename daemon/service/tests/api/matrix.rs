@@ -17,19 +17,19 @@ use std::sync::Arc;
 use tonic::Code;
 
 /// The callers, with their keys.
-struct Cast {
-    service: Running,
-    operator_of_service: String,
+pub(crate) struct Cast {
+    pub(crate) service: Running,
+    pub(crate) operator_of_service: String,
     /// Role, key; of tenant `a`.
-    roles: Vec<(&'static str, String)>,
+    pub(crate) roles: Vec<(&'static str, String)>,
     /// An admin of tenant `b`.
-    stranger: String,
+    pub(crate) stranger: String,
     /// Of tenant `a`, agent `y`.
-    other_agent: String,
+    pub(crate) other_agent: String,
 }
 
 impl Cast {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let key = KeyText::random(&system_random()).unwrap();
         let access = AccessConfig {
             mode: AuthMode::Required,
@@ -49,12 +49,12 @@ impl Cast {
         Self { service, operator_of_service: root, roles, stranger, other_agent }
     }
 
-    fn key(&self, role: &str) -> &str {
+    pub(crate) fn key(&self, role: &str) -> &str {
         &self.roles.iter().find(|(r, _)| *r == role).unwrap().1
     }
 
     /// A timer of tenant `a` and agent `x`.
-    async fn timer(&self) -> String {
+    pub(crate) async fn timer(&self) -> String {
         let body = json!({"name": "n", "after": "1h", "agent": "x"});
         let answer = self.service.ask("POST", "/v1/timers", self.key("operator"), Some(body)).await;
         assert_eq!(answer.status, 201, "{}", answer.text);
@@ -80,7 +80,7 @@ async fn make(service: &Running, root: &str, tenant: &str, role: &str, agent: Op
     key["secret"].as_str().unwrap().to_string()
 }
 
-fn is_allowed(role: &str, verb: Verb) -> bool {
+pub(crate) fn is_allowed(role: &str, verb: Verb) -> bool {
     use Verb::*;
     match verb {
         ReadTimer | ListTimers | ReadHistory | WatchEvents | ReadStatus | ReadUsage | ReadSchemas => true,

@@ -48,6 +48,7 @@ struct Events {
 #[serde(default, deny_unknown_fields)]
 struct OnExpire {
     message: Option<Box<RawValue>>,
+    data: Option<Value>,
     webhook: Option<WebhookBody>,
     file_write: Option<Box<RawValue>>,
     command: Option<Box<RawValue>>,
@@ -85,7 +86,7 @@ pub(super) fn actions_of(asked: &Asked, events: Option<&RawValue>) -> Result<Vec
             WebhookBody::Url(url) => (url, None, None),
             WebhookBody::Full { url, message, data } => (url, message, data),
         };
-        let say = json!({"message": message.or(said), "data": data});
+        let say = json!({"message": message.or(said), "data": data.or(on_expire.data)});
         let parameters_json = json!({"url": url, "timer_expired": say}).to_string();
         actions.push(ActionSpec { id: "webhook".into(), kind: "webhook".into(), parameters_json });
     }

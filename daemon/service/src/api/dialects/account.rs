@@ -14,7 +14,7 @@ use crate::render::rfc3339;
 use crate::store::TimerQuery;
 use axum::http::StatusCode;
 use axum::response::Response;
-use minoots_kernel::{TimerId, TimerState};
+use minoots_kernel::TimerId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -97,15 +97,20 @@ fn before(ns: i64) -> Option<TimerId> {
     Some(TimerId::from_u128(ms << 80))
 }
 
-/// What is used of the quotas, counted up to a page; `null` where there is no limit, or no leave to look.
+/// What is used of the quotas, with their limits: those made today, counted up to a page, which nothing limits, and
+/// those that have not ended. `null` where there is no limit, or no leave to look.
 pub(super) async fn counts(asked: &Asked, session: &Session) -> Value {
     let today_ns = asked.now_ns().div_euclid(NS_PER_DAY) * NS_PER_DAY;
-    let base = TimerQuery { limit: PAGE_MAX, ..TimerQuery::default() };
-    let daily = session.list(TimerQuery { after: before(today_ns), ..base.clone() }).await;
-    let running = session.list(TimerQuery { state: Some(TimerState::Scheduled), ..base }).await;
+    let query = TimerQuery { after: before(today_ns), limit: PAGE_MAX, ..TimerQuery::default() };
+    let page = session.list(query).await.ok();
+    let made = page.map(|p| p.timers.iter().filter(|t| t.status.created_ns >= today_ns).count());
+    let leave = session.allow(Verb::ReadUsage, Subject::Tenant).ok();
+    let held = leave.map(|()| asked.app.gate.quotas.usage(&session.caller.tenant, &asked.app.engine));
+    let (current, limit) = (held.map(|h| h.timers_pending), held.and_then(|h| h.limits.timers_pending));
+    let remaining = limit.zip(current).map(|(limit, current)| limit.saturating_sub(current));
     json!({
-        "daily": {"used": daily.ok().map(|p| p.timers.len()), "limit": null, "remaining": null},
-        "concurrent": {"current": running.ok().map(|p| p.timers.len()), "limit": null, "remaining": null},
+        "daily": {"used": made, "limit": null, "remaining": null},
+        "concurrent": {"current": current, "limit": limit, "remaining": remaining},
     })
 }
 

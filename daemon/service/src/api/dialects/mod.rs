@@ -8,7 +8,7 @@ pub(crate) mod common;
 
 use super::App;
 use super::body::{self, BODY_MAX_BYTES};
-use super::error::{ApiError, INVALID_FIELD, TIMER_NOT_FOUND};
+use super::error::{ApiError, INVALID_FIELD, QUOTA_EXCEEDED, TIMER_NOT_FOUND};
 use super::rest::json_answer;
 use crate::access::Caller;
 use crate::access::caller::unauthenticated;
@@ -124,14 +124,25 @@ fn detail_of(e: &ApiError) -> String {
     if *e.code == TIMER_NOT_FOUND { "Timer not found".into() } else { e.detail.clone() }
 }
 
+/// Over a limit it says the limit, and what of it is used: `current` of what is held, `used` of what is spent.
 fn told_a(e: ApiError) -> Response {
-    let text = json!({"success": false, "error": detail_of(&e)}).to_string();
-    told(e, text)
+    let mut body = json!({"success": false, "error": detail_of(&e)});
+    if let Some(limits) = &e.limits {
+        let used = limits.used.or_else(|| limits.remaining.map(|left| limits.limit.saturating_sub(left)));
+        // Only what is held can be full without being spent; a text that is too large leaves nothing to count.
+        let is_held = *e.code == QUOTA_EXCEEDED && limits.remaining.is_some();
+        body[if is_held { "current" } else { "used" }] = used.unwrap_or(limits.limit).into();
+        body["limit"] = limits.limit.into();
+    }
+    told(e, body.to_string())
 }
 
 fn told_b(e: ApiError) -> Response {
     let mut text = json!({"message": detail_of(&e)});
-    if e.code.http == 400 {
+    if let Some(limits) = &e.limits {
+        text["details"] = json!(**limits);
+        text["details"]["code"] = e.code.code.into();
+    } else if e.code.http == 400 {
         text["details"] = json!({"code": e.code.code});
     }
     told(e, text.to_string())
