@@ -248,7 +248,11 @@ pub(super) struct CancelManyOut {
     matches: u64,
     cancelled: u64,
     needs_confirmation: bool,
+    /// Why cancelled is another number than matches.
+    #[schemars(required)]
+    note: Option<String>,
     /// What to do next.
+    #[schemars(required)]
     next: Option<String>,
 }
 
@@ -262,14 +266,38 @@ pub(super) struct HealthOut {
 
 /// Why a timer fired when it did, or did not.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Verdict {
+pub(super) struct Explanation {
     pub(super) id: String,
     pub(super) state: String,
-    /// One of: not_due, paused, waits_for_others, cancelled, on_time, late, skipped, failed, overdue.
-    pub(super) verdict: String,
+    pub(super) verdict: Verdict,
+    /// What led to it, the first one first.
     pub(super) causes: Vec<Cause>,
     /// All of it in a sentence.
     pub(super) sentence: String,
+}
+
+/// What became of a timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Verdict {
+    /// It waits for its due time.
+    NotDue,
+    /// It waits for other timers.
+    WaitsForOthers,
+    /// Nothing fires until it is resumed.
+    Paused,
+    /// It was cancelled before it fired again.
+    Cancelled,
+    /// Its due time has passed, and it has not fired.
+    Overdue,
+    /// Its last fire came when it was due.
+    OnTime,
+    /// Its last fire came late.
+    Late,
+    /// It ended, or stands, without a fire: its policies skipped what was due.
+    Skipped,
+    /// An action of its last fire failed.
+    Failed,
 }
 
 /// One cause.
