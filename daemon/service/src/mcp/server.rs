@@ -157,6 +157,8 @@ async fn report(context: &RequestContext<RoleServer>, step: f64, timer: &Value) 
 async fn tell(peer: Peer<RoleServer>, mut follow: Follow, mut ids: watch::Receiver<Vec<String>>) {
     loop {
         let changed = tokio::select! {
+            // First: what was unsubscribed from is not told any more.
+            biased;
             changed = ids.changed() => {
                 if changed.is_err() {
                     return;
