@@ -205,8 +205,9 @@ class Wire:
                 "io.modelcontextprotocol/clientCapabilities": self.capabilities,
             }
         headers = {"mcp-method": method} if self.revision == MODERN else {}
-        if self.revision == MODERN and "name" in params:
-            headers["mcp-name"] = params["name"]
+        named = [params[field] for field in ("name", "taskId", "uri") if field in params]
+        if self.revision == MODERN and named:
+            headers["mcp-name"] = named[0]
         message = {"jsonrpc": "2.0", "id": self.number, "method": method, "params": params}
         status, answered, text = self.post(message, headers)
         answers = messages(text)

@@ -83,7 +83,7 @@ async fn enter(State(door): State<Door>, request: Request, next: Next) -> Respon
         }
         if parts.method == Method::DELETE {
             door.sessions.end(id).await;
-            return StatusCode::ACCEPTED.into_response();
+            return StatusCode::NO_CONTENT.into_response();
         }
     }
     let response = next.run(Request::from_parts(parts.clone(), body)).await;
