@@ -82,8 +82,7 @@ impl Server {
         loop {
             match tools::read(&self.backend, &who, &id).await {
                 Ok(timer) => {
-                    let fires = timer["fires"].as_u64().unwrap_or(0);
-                    if !timer["ended_at"].is_null() || fires > fires_before {
+                    if has_come(&timer, fires_before) {
                         return Ok(Some(timer));
                     }
                     step += 1.0;
@@ -138,6 +137,14 @@ impl Server {
     }
 }
 
+/// Whether what a wait is for has come: the end of the timer, or one fire more. A fire without actions ends at once, and
+/// is waited for.
+fn has_come(timer: &Value, fires_before: u64) -> bool {
+    let is_empty = |field: &str| timer[field].as_array().is_none_or(Vec::is_empty);
+    let has_fired = timer["fires"].as_u64().unwrap_or(0) > fires_before;
+    !timer["ended_at"].is_null() || (has_fired && (is_empty("in_flight") || !is_empty("actions")))
+}
+
 /// Whether the same question may be answered later.
 fn is_passing(problem: &Refused) -> bool {
     problem["code"] == "service_unreachable" || matches!(problem["status"].as_u64(), Some(429 | 503))
@@ -186,9 +193,7 @@ pub(super) fn task_of(timer: &Value) -> Task {
     let status = match text("state").as_str() {
         "cancelled" => TaskStatus::Cancelled,
         "failed" => TaskStatus::Failed,
-        _ if !timer["ended_at"].is_null() || timer["fires"].as_u64().unwrap_or(0) > 0 => {
-            TaskStatus::Completed
-        }
+        _ if has_come(timer, 0) => TaskStatus::Completed,
         _ => TaskStatus::Working,
     };
     let created = text("created_at");
@@ -221,11 +226,11 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult { tools: tools::all(), ..Default::default() })
+        Ok(ListToolsResult { tools: tools::all().to_vec(), ..Default::default() })
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        tools::all().into_iter().find(|t| t.name == name)
+        tools::all().iter().find(|t| t.name == name).cloned()
     }
 
     async fn call_tool(
@@ -434,6 +439,43 @@ impl ServerHandler for Server {
                 Err(ErrorData::invalid_params("no such task", Some(p)))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_wait_ends_with_a_fire_or_with_the_timer() {
+        fn check(timer: Value, want: bool) {
+            assert_eq!(has_come(&timer, 1), want, "{timer}");
+        }
+        check(json!({"fires": 1, "ended_at": null}), false);
+        check(json!({"fires": 0, "ended_at": "2030-01-01T00:00:00Z"}), true);
+        check(json!({"fires": 2, "ended_at": null, "in_flight": [], "actions": []}), true);
+        check(json!({"fires": 2, "ended_at": null, "in_flight": ["f"], "actions": []}), false);
+        check(json!({"fires": 2, "ended_at": null, "in_flight": ["f"], "actions": [{"id": "a"}]}), true);
+        check(json!({}), false);
+    }
+
+    #[test]
+    fn the_state_of_a_timer_is_the_status_of_its_task() {
+        for (state, fires, ended, want) in [
+            ("scheduled", 0, false, TaskStatus::Working),
+            ("waiting", 0, false, TaskStatus::Working),
+            ("paused", 0, false, TaskStatus::Working),
+            ("scheduled", 1, false, TaskStatus::Completed),
+            ("completed", 1, true, TaskStatus::Completed),
+            ("expired", 0, true, TaskStatus::Completed),
+            ("failed", 1, true, TaskStatus::Failed),
+            ("cancelled", 0, true, TaskStatus::Cancelled),
+        ] {
+            let ended_at = ended.then_some("2030-01-01T00:00:00Z");
+            let timer = json!({"id": "t", "state": state, "fires": fires, "ended_at": ended_at});
+            assert_eq!(task_of(&timer).status, want, "{timer}");
         }
     }
 }

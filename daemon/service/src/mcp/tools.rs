@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// The code of a call of a tool that there is not.
 pub(super) const UNKNOWN_TOOL: &str = "unknown_tool";
@@ -56,14 +56,60 @@ fn tool<I: JsonSchema + 'static, O: JsonSchema + 'static>(
             ToolAnnotations::new().read_only(false).destructive(true).idempotent(true).open_world(false)
         }
     };
-    Tool::new(name, description, Arc::new(Map::new()))
+    let mut tool = Tool::new(name, description, Arc::new(Map::new()))
         .with_input_schema::<I>()
         .with_output_schema::<O>()
-        .with_annotations(notes)
+        .with_annotations(notes);
+    tool.input_schema = without_formats(&tool.input_schema);
+    tool.output_schema = tool.output_schema.as_ref().map(|schema| or_problem(&without_formats(schema)));
+    tool
+}
+
+/// The schema of an answer or a problem: there are clients that hold the content of an error to the schema as well.
+fn or_problem(schema: &Map<String, Value>) -> Arc<Map<String, Value>> {
+    let (mut answer, mut both) = (schema.clone(), Map::new());
+    for shared in ["$schema", "$defs"] {
+        both.extend(answer.remove(shared).map(|value| (shared.to_string(), value)));
+    }
+    let text = json!({"type": "string"});
+    let problem = json!({
+        "type": "object",
+        "description": "Why nothing was done: with isError",
+        "properties": {"code": text, "title": text, "detail": text, "status": {"type": "integer"}},
+        "required": ["code", "title", "detail"],
+    });
+    both.insert("type".to_string(), json!("object"));
+    both.insert("anyOf".to_string(), json!([answer, problem]));
+    Arc::new(both)
+}
+
+/// `uint64` is no format of JSON Schema, and validators complain of it each time.
+fn without_formats(schema: &Arc<Map<String, Value>>) -> Arc<Map<String, Value>> {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                fields.retain(|name, value| name != "format" || !value.as_str().is_some_and(is_of_rust));
+                fields.values_mut().for_each(strip);
+            }
+            Value::Array(values) => values.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    fn is_of_rust(format: &str) -> bool {
+        format.trim_start_matches('u').starts_with("int")
+    }
+    let mut schema = Value::Object((**schema).clone());
+    strip(&mut schema);
+    Arc::new(schema.as_object().cloned().unwrap_or_default())
 }
 
 /// Every tool.
-pub(super) fn all() -> Vec<Tool> {
+pub(super) fn all() -> &'static [Tool] {
+    static ALL: LazyLock<Vec<Tool>> = LazyLock::new(list);
+    &ALL
+}
+
+fn list() -> Vec<Tool> {
     use Effect::{Adds, Ends, Reads, Sets};
     vec![
         tool::<Create, TimerOut>(
@@ -469,7 +515,9 @@ mod tests {
         let names: BTreeSet<_> = tools.iter().map(|t| t.name.clone()).collect();
         assert_eq!((tools.len(), names.len()), (20, 20));
         for tool in tools {
-            let output = tool.output_schema.expect("every tool has one");
+            let output = tool.output_schema.as_ref().expect("every tool has one");
+            let text = format!("{}{}", json!(output), json!(tool.input_schema));
+            assert!(!text.contains("int64") && !text.contains("int32"), "{text}");
             assert_eq!(output["type"], "object", "{}", tool.name);
             assert_eq!(tool.input_schema["type"], "object", "{}", tool.name);
             assert!(tool.annotations.is_some(), "{}", tool.name);
