@@ -163,6 +163,7 @@ class Checked:
         result = await self.client.call_tool(name, arguments or {}, **options)
         assert result.is_error, result.structured_content
         problem = result.structured_content
+        jsonschema.Draft202012Validator(self.schemas[name]).validate(problem)
         assert problem["code"] and problem["detail"], problem
         return problem
 

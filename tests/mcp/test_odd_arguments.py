@@ -23,7 +23,7 @@ WAITING = {"timer_wait", "quick_wait"}
 
 def properties_of(wire):
     answer = wire.ask("tools/list")[2]
-    return {tool["name"]: list(tool["inputSchema"]["properties"]) for tool in answer["result"]["tools"]}
+    return {tool["name"]: list(tool["inputSchema"].get("properties", {})) for tool in answer["result"]["tools"]}
 
 
 def arguments(rng, fields):

@@ -1,9 +1,11 @@
 """Every tool, every transport and two revisions of the protocol with the official Python client."""
 
+import json
+
 import jsonschema
 import pytest
 from mcp.shared.exceptions import MCPError
-from serving import LEGACY, MODERN, NEW_TOOLS, OLD_TOOLS, Checked, connected, run
+from serving import LEGACY, MODERN, NEW_TOOLS, OLD_TOOLS, Checked, Wire, connected, run
 
 EVERY_WAY = pytest.mark.parametrize("revision", [LEGACY, MODERN])
 TRANSPORTS = pytest.mark.parametrize("transport", ["stdio", "http"])
@@ -141,6 +143,16 @@ def test_an_error_is_a_tool_error_with_its_code(service, transport, revision):
                 await client.call_tool("no_such_tool", {})
 
     run(test)
+
+
+@pytest.mark.parametrize("revision", ["2024-11-05", "2025-03-26", "2025-06-18", LEGACY])
+def test_every_older_revision_over_the_bare_wire(service, revision):
+    wire = Wire(service, revision=revision)
+    hello = wire.initialize()
+    assert (hello["protocolVersion"], hello["serverInfo"]["name"]) == (revision, "minoots-timer-system")
+    assert [tool["name"] for tool in wire.ask("tools/list")[2]["result"]["tools"]] == NEW_TOOLS + OLD_TOOLS
+    result = wire.ask("tools/call", name="quick_wait", arguments={"duration": "50ms"})[2]["result"]
+    assert json.loads(result["content"][0]["text"])["state"] == "completed"
 
 
 def test_without_a_service_each_call_says_what_to_do(own_service):
