@@ -364,7 +364,7 @@ mod tests {
     fn what_became_of_the_actions_is_told_beside_the_fire() {
         let line = fired("f", Some(-1), 2_000, Some(1000));
         let timer = fired_timer("failed", &line);
-        check(&facts(timer, &[line.clone()]), Verdict::Failed, &["actions_failed", "queueing"]);
+        check(&facts(timer, std::slice::from_ref(&line)), Verdict::Failed, &["actions_failed", "queueing"]);
         let mut timer = fired_timer("firing", &line);
         timer["in_flight"] = json!(["f"]);
         check(&facts(timer, &[line]), Verdict::Late, &["queueing", "actions_under_way"]);

@@ -68,7 +68,7 @@ impl Follow {
             }
             Err(problem) if is_final(&problem) => Err(problem),
             Err(_) => {
-                tokio::time::sleep(self.again).await;
+                let _ = tokio::time::timeout(self.again, std::future::pending::<()>()).await;
                 self.again = (self.again * 2).min(AGAIN_MAX);
                 Ok(None)
             }
@@ -112,7 +112,7 @@ mod tests {
         Follow::open(backend, Who::default(), ids).await.ok().unwrap()
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_stream_that_ends_is_opened_again_where_it_was() {
         let (backend, script) = scripted(&[
             (200, ":place\nid: 3\n\nid: 4\ndata: {\"timer_id\":\"a\"}\n\n"),
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(after, ["", "&after=4", "&after=4", "&after=4", "&after=6", "&after=8"]);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn where_the_place_is_gone_everything_may_have_happened() {
         let (backend, _script) = scripted(&[
             (200, "id: 3\n\n"),
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(follow.next().await, Ok(vec!["b".to_string()]));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn others_are_followed_from_the_place_on_that_was_reached() {
         let (backend, script) = scripted(&[
             (200, "id: 3\ndata: {\"timer_id\":\"a\"}\n\n"),

@@ -20,6 +20,7 @@ use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Where the metadata of RFC 9728 is.
 const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
@@ -53,8 +54,8 @@ pub(crate) fn routes(app: &App, rest: Router) -> Router {
     let mcp = StreamableHttpService::new(server, door.sessions.manager.clone(), config);
     let (sessions, shutdown) = (door.sessions.clone(), app.shutdown.clone());
     tokio::spawn(async move {
-        while shutdown.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {
-            sessions.sweep().await;
+        while tokio::time::timeout(SWEEP_EVERY, shutdown.cancelled()).await.is_err() {
+            sessions.sweep(Instant::now()).await;
         }
     });
     Router::new()
@@ -77,7 +78,7 @@ async fn enter(State(door): State<Door>, request: Request, next: Next) -> Respon
     };
     let named = session_of(&parts.headers);
     if let Some(id) = &named {
-        if !door.sessions.is_of(id, &caller) {
+        if !door.sessions.is_of(id, &caller, Instant::now()) {
             let detail = "there is no such session: it has ended, or never was; initialize again";
             return ApiError::new(&NOT_FOUND, detail).into_response();
         }
@@ -89,7 +90,7 @@ async fn enter(State(door): State<Door>, request: Request, next: Next) -> Respon
     let response = next.run(Request::from_parts(parts.clone(), body)).await;
     let id = match (named, session_of(response.headers())) {
         (None, Some(opened)) => {
-            door.sessions.opened(&opened, &caller).await;
+            door.sessions.opened(&opened, &caller, Instant::now()).await;
             Some(opened)
         }
         (named, _) => named,

@@ -55,18 +55,18 @@ impl Sessions {
     }
 
     /// Whether this is a session of the caller's; it is used then. One of another caller's is not there for this one.
-    pub(super) fn is_of(&self, id: &str, caller: &Caller) -> bool {
+    pub(super) fn is_of(&self, id: &str, caller: &Caller, now: Instant) -> bool {
         let mut table = self.table();
         let kept = table.get_mut(id).filter(|k| k.owner.as_ref().is_some_and(|owner| is_same(owner, caller)));
         if let Some(kept) = kept {
-            kept.last_used = Instant::now();
+            kept.last_used = now;
             return true;
         }
         false
     }
 
     /// Takes in a new session. Where the caller or its tenant has too many, those that were not used for longest end.
-    pub(super) async fn opened(&self, id: &str, caller: &Caller) {
+    pub(super) async fn opened(&self, id: &str, caller: &Caller, now: Instant) {
         let too_many = {
             let mut table = self.table();
             let is_its = |k: &Kept| {
@@ -76,7 +76,7 @@ impl Sessions {
             let mut ended = oldest(&table, is_its, self.limits.per_caller);
             ended.extend(oldest(&table, is_of_tenant, self.limits.per_tenant));
             ended.iter().for_each(|id| drop(table.remove(id)));
-            let kept = Kept { owner: Some(caller.clone()), streams: 0, last_used: Instant::now() };
+            let kept = Kept { owner: Some(caller.clone()), streams: 0, last_used: now };
             table.insert(id.into(), kept);
             ended
         };
@@ -102,8 +102,7 @@ impl Sessions {
     }
 
     /// Ends what has been idle for too long.
-    pub(super) async fn sweep(&self) {
-        let now = Instant::now();
+    pub(super) async fn sweep(&self, now: Instant) {
         let there: Vec<_> = self.manager.sessions.read().await.keys().cloned().collect();
         let idle: Vec<_> = {
             let mut table = self.table();
@@ -169,69 +168,62 @@ mod tests {
         }
     }
 
-    async fn open(sessions: &Sessions, caller: &Caller) -> Arc<str> {
+    async fn open(sessions: &Sessions, caller: &Caller, now: Instant) -> Arc<str> {
         let (id, transport) = sessions.manager.create_session().await.unwrap();
         // The transport's task lives as long as the session.
         std::mem::forget(transport);
-        sessions.opened(&id, caller).await;
+        sessions.opened(&id, caller, now).await;
         id
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_session_is_its_callers_only() {
-        let sessions = Sessions::new(LIMITS);
+        let (sessions, now) = (Sessions::new(LIMITS), Instant::now());
         let mine = caller("a", "one");
-        let id = open(&sessions, &mine).await;
-        assert!(sessions.is_of(&id, &mine));
-        assert!(
-            sessions.is_of(&id, &Caller { from: "10.0.0.9:1".parse().ok(), ..mine.clone() }),
-            "clients move"
-        );
-        assert!(!sessions.is_of(&id, &caller("a", "two")));
-        assert!(!sessions.is_of(&id, &caller("b", "one")));
-        assert!(
-            !sessions.is_of(&id, &Caller { agent: Some("x".into()), ..mine.clone() }),
-            "its rights changed"
-        );
-        assert!(!sessions.is_of("no-such-session", &mine));
+        let id = open(&sessions, &mine, now).await;
+        let is_of = |caller: &Caller| sessions.is_of(&id, caller, now);
+        assert!(is_of(&mine));
+        assert!(is_of(&Caller { from: "10.0.0.9:1".parse().ok(), ..mine.clone() }), "clients move");
+        assert!(!is_of(&caller("a", "two")));
+        assert!(!is_of(&caller("b", "one")));
+        assert!(!is_of(&Caller { agent: Some("x".into()), ..mine.clone() }), "its rights changed");
+        assert!(!sessions.is_of("no-such-session", &mine, now));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn nobody_has_many_sessions_and_nobody_ends_those_of_another_tenant() {
-        let sessions = Sessions::new(LIMITS);
+        let (sessions, start) = (Sessions::new(LIMITS), Instant::now());
         let (one, two, other) = (caller("a", "one"), caller("a", "two"), caller("b", "one"));
-        let others = open(&sessions, &other).await;
+        let others = open(&sessions, &other, start).await;
         let mut ids = Vec::new();
-        for caller in [&one, &one, &two, &one, &two] {
-            tokio::time::advance(Duration::from_millis(1)).await;
-            ids.push((open(&sessions, caller).await, caller));
+        for (n, caller) in [&one, &one, &two, &one, &two].into_iter().enumerate() {
+            let now = start + Duration::from_millis(n as u64);
+            ids.push((open(&sessions, caller, now).await, caller));
         }
-        let live: Vec<_> = ids.iter().map(|(id, caller)| sessions.is_of(id, caller)).collect();
+        let live: Vec<_> = ids.iter().map(|(id, caller)| sessions.is_of(id, caller, start)).collect();
         // The first ended for the fourth (two of a caller), the second for the fifth (three of a tenant).
         assert_eq!(live, [false, false, true, true, true]);
-        assert!(sessions.is_of(&others, &other));
+        assert!(sessions.is_of(&others, &other, start));
         assert_eq!(sessions.manager.sessions.read().await.len(), 4);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_idle_session_ends_and_one_with_a_stream_does_not() {
-        let sessions = Sessions::new(LIMITS);
+        let (sessions, start) = (Sessions::new(LIMITS), Instant::now());
         let mine = caller("a", "one");
-        let (idle, busy) = (open(&sessions, &mine).await, open(&sessions, &mine).await);
+        let (idle, busy) = (open(&sessions, &mine, start).await, open(&sessions, &mine, start).await);
         let stream = sessions.stream(&busy);
         // One whose client left before it had an answer.
         let (orphan, transport) = sessions.manager.create_session().await.unwrap();
         std::mem::forget(transport);
-        for _ in 0..3 {
-            tokio::time::advance(Duration::from_secs(9)).await;
-            sessions.sweep().await;
+        for seconds in [9, 18, 27] {
+            sessions.sweep(start + Duration::from_secs(seconds)).await;
         }
-        assert!(!sessions.is_of(&idle, &mine) && sessions.is_of(&busy, &mine));
+        assert!(!sessions.is_of(&idle, &mine, start) && sessions.is_of(&busy, &mine, start));
         assert!(!sessions.manager.has_session(&orphan).await.unwrap());
         drop(stream);
-        tokio::time::advance(LIMITS.idle).await;
-        sessions.sweep().await;
-        assert!(!sessions.is_of(&busy, &mine));
+        sessions.sweep(Instant::now() + LIMITS.idle).await;
+        assert!(!sessions.is_of(&busy, &mine, start));
         assert!(sessions.manager.sessions.read().await.is_empty() && sessions.table().is_empty());
     }
 }
