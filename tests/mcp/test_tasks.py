@@ -178,3 +178,32 @@ def test_the_bare_wire_gets_progress_and_the_answer_in_one_stream(service):
     *reports, answer = messages(text)
     assert answer["id"] == 9 and answer["result"]["structuredContent"]["state"] == "completed"
     assert all(report["params"]["progressToken"] == "p" for report in reports)
+
+
+def test_a_session_has_so_many_calls_under_way(service):
+    timer = service.create(every="1h")
+
+    async def test():
+        waiting = anyio.Semaphore(0)
+
+        async def waits(*_):
+            waiting.release()
+
+        async with connected(service, "http", LEGACY) as client, anyio.create_task_group() as group:
+            call = await Checked.of(client)
+            ended = []
+
+            async def wait():
+                ended.append(await call("timer_wait", {"id": timer["id"]}, progress_callback=waits))
+
+            for _ in range(100):
+                group.start_soon(wait)
+            for _ in range(100):
+                await waiting.acquire()
+            assert (await call.refused("timer_list"))["code"] == "too_many_calls"
+            await anyio.to_thread.run_sync(service.fire, timer)
+            while len(ended) < 100:
+                await anyio.sleep(0)
+            assert (await call("timer_get", {"id": timer["id"]}))["fires"] == 1
+
+    run(test)

@@ -16,7 +16,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// How many resources a listing names, and how many one client may subscribe to.
 const RESOURCES_MAX: usize = 100;
@@ -25,11 +25,15 @@ const RECHECK: Duration = Duration::from_secs(5);
 /// What a client that polls a task is asked to wait.
 const POLL_MS: u64 = 1_000;
 
+/// How many calls of one client may be under way. Those of a session go on when the client's connection is gone.
+const CALLS_MAX: usize = 100;
+
 /// The server: one for each session, or for each request of a client that has no sessions.
 #[derive(Clone)]
 pub(super) struct Server {
     pub(super) backend: Backend,
     subscribed: Arc<Mutex<Subscribed>>,
+    calls: Arc<Semaphore>,
 }
 
 /// What a client before protocol 2026-07-28 has subscribed to.
@@ -58,7 +62,7 @@ fn uri_of(id: &str) -> String {
 
 impl Server {
     pub(super) fn new(backend: Backend) -> Self {
-        Self { backend, subscribed: Arc::default() }
+        Self { backend, subscribed: Arc::default(), calls: Arc::new(Semaphore::new(CALLS_MAX)) }
     }
 
     fn subscribed(&self) -> MutexGuard<'_, Subscribed> {
@@ -238,6 +242,10 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
+        let Ok(_permit) = self.calls.try_acquire() else {
+            let detail = format!("{CALLS_MAX} calls are under way: wait for one of them, or cancel it");
+            return Ok(CallToolResult::structured_error(refused("too_many_calls", detail)).into());
+        };
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         let answers = Answers { responses: request.input_responses, state: request.request_state };
         match tools::call(self, &request.name, arguments, &context, &answers).await {
