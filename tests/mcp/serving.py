@@ -122,7 +122,8 @@ async def connected(service, transport, revision, key=None, **options):
             yield client
         return
     headers = {"x-api-key": key} if key else {}
-    async with httpx2.AsyncClient(headers=headers, timeout=PATIENCE_S) as http:
+    limits = httpx2.Limits(max_connections=None)
+    async with httpx2.AsyncClient(headers=headers, timeout=PATIENCE_S, limits=limits) as http:
         transport = streamable_http_client(service.url + "/mcp", http_client=http)
         async with Client(transport, **options) as client:
             yield client
@@ -177,8 +178,8 @@ class Wire:
         self.session = None
         self.number = 0
 
-    def post(self, message, headers=()):
-        """The status, the headers and the text of an answer."""
+    def open(self, message, headers=()):
+        """The answer to a message, as it comes."""
         sent = {
             "content-type": "application/json", "accept": "application/json, text/event-stream",
             "mcp-protocol-version": self.revision, **dict(headers),
@@ -189,8 +190,12 @@ class Wire:
             sent["mcp-session-id"] = self.session
         body = message if isinstance(message, bytes) else json.dumps(message).encode()
         request = urllib.request.Request(self.service.url + "/mcp", body, sent, method="POST")
+        return urllib.request.urlopen(request, timeout=PATIENCE_S)
+
+    def post(self, message, headers=()):
+        """The status, the headers and the text of an answer."""
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            with self.open(message, headers) as answer:
                 return answer.status, answer.headers, answer.read().decode()
         except urllib.error.HTTPError as refused:
             with refused:

@@ -207,3 +207,18 @@ def test_a_session_has_so_many_calls_under_way(service):
             assert (await call("timer_get", {"id": timer["id"]}))["fires"] == 1
 
     run(test)
+
+
+def test_waits_whose_clients_have_left_do_not_hold_up_the_end_of_the_service(own_service):
+    timer = own_service.create()
+    wire = Wire(own_service, revision=LEGACY)
+    wire.initialize()
+    for number in range(5):
+        params = {"name": "timer_wait", "arguments": {"id": timer["id"]}, "_meta": {"progressToken": number}}
+        message = {"jsonrpc": "2.0", "id": 100 + number, "method": "tools/call", "params": params}
+        with wire.open(message) as stream:
+            # It waits; then the client is gone.
+            assert any(b"notifications/progress" in line for line in stream)
+    own_service.stop()
+    own_service.start()
+    assert own_service.rest("GET", f"/v1/timers/{timer['id']}")[2]["state"] == "scheduled"

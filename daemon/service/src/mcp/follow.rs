@@ -17,13 +17,23 @@ pub(super) struct Follow {
     /// The place that has been reached.
     after: Option<String>,
     again: Duration,
+    /// The stream ended, or could not be opened: a service that stops ends each one at once.
+    has_ended: bool,
 }
 
 impl Follow {
     /// From now on. An error when the events are not open to the caller, or the service is not reached.
     pub(super) async fn open(backend: Backend, who: Who, ids: Vec<String>) -> Result<Self, Refused> {
         let events = backend.events(&who, &ids, None).await?;
-        Ok(Self { backend, who, ids, events: Some(events), after: None, again: AGAIN_FIRST })
+        Ok(Self {
+            backend,
+            who,
+            ids,
+            events: Some(events),
+            after: None,
+            again: AGAIN_FIRST,
+            has_ended: false,
+        })
     }
 
     /// Follows these from the place on that has been reached.
@@ -38,15 +48,15 @@ impl Follow {
         loop {
             if let Some(events) = &mut self.events {
                 let Some(message) = events.next().await else {
-                    self.events = None;
+                    (self.events, self.has_ended) = (None, true);
                     continue;
                 };
-                self.again = AGAIN_FIRST;
                 self.after = message.cursor.or(self.after.take());
                 if message.is_end {
-                    self.events = None;
+                    (self.events, self.has_ended) = (None, true);
                 }
                 if let Some(id) = message.timer {
+                    self.again = AGAIN_FIRST;
                     return Ok(vec![id]);
                 }
             } else if let Some(changed) = self.reopen().await? {
@@ -55,24 +65,24 @@ impl Follow {
         }
     }
 
-    /// Opens the stream again. Where the place is not known, anything may have happened to all of them.
+    /// Opens the stream again, some time after it ended. Where the place is not known, anything may have happened to all
+    /// of them.
     async fn reopen(&mut self) -> Result<Option<Vec<String>>, Refused> {
+        if self.has_ended {
+            let _ = tokio::time::timeout(self.again, std::future::pending::<()>()).await;
+            self.again = (self.again * 2).min(AGAIN_MAX);
+            self.has_ended = false;
+        }
         match self.backend.events(&self.who, &self.ids, self.after.as_deref()).await {
             Ok(events) => {
                 self.events = Some(events);
-                Ok(self.after.is_none().then(|| self.ids.clone()))
+                return Ok(self.after.is_none().then(|| self.ids.clone()));
             }
-            Err(problem) if problem["code"] == "events_gone" => {
-                self.after = None;
-                Ok(None)
-            }
-            Err(problem) if is_final(&problem) => Err(problem),
-            Err(_) => {
-                let _ = tokio::time::timeout(self.again, std::future::pending::<()>()).await;
-                self.again = (self.again * 2).min(AGAIN_MAX);
-                Ok(None)
-            }
+            Err(problem) if problem["code"] == "events_gone" => self.after = None,
+            Err(problem) if is_final(&problem) => return Err(problem),
+            Err(_) => self.has_ended = true,
         }
+        Ok(None)
     }
 }
 
