@@ -218,6 +218,13 @@ def e2e(stages):
     stages.run("e2e", ["cargo", "test", "--package", "e2e", "--no-fail-fast", "--", "--test-threads=1", "--show-output"])
 
 
+def mcp(stages):
+    """The MCP server of timers against the official clients: `minoots mcp`, and `/mcp` of `minoots serve`."""
+    stages.run("minoots", ["cargo", "build", "--package", "minoots"], counts=False)
+    env = {"MINOOTS_BINARY": str(TARGET / "debug" / "minoots")}
+    stages.run("mcp", [VENV / "bin" / "python", "-m", "pytest", "-ra", "tests/mcp"], env=env)
+
+
 def conformance(stages):
     stages.run("conformance list is fresh", [sys.executable, "tests/conformance/make_pages.py", "--check"], counts=False)
 
@@ -241,7 +248,7 @@ def unit(stages):
     )
 
 
-ALL = [install, lint, rust, loom, miri, fuzz, go, python, node, e2e]
+ALL = [install, lint, rust, loom, miri, fuzz, go, python, node, mcp, e2e]
 CHECK = [lint, unit]
 EXTRA = [unit, onnx]
 

@@ -116,6 +116,16 @@ impl Authenticator {
         &self.0.now
     }
 
+    /// The identity providers whose tokens are taken.
+    pub(crate) fn issuers(&self) -> impl Iterator<Item = &str> {
+        self.0.config.issuers.iter().map(|issuer| issuer.issuer.as_str())
+    }
+
+    /// Whether the listener speaks TLS itself.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.0.config.tls.is_some()
+    }
+
     /// Reads the public keys of the issuers, so that the first token does not wait for them.
     pub async fn refresh(&self) {
         self.0.tokens.refresh().await;

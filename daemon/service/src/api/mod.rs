@@ -105,7 +105,7 @@ async fn authenticate(State(app): State<App>, request: Request, next: Next) -> R
                 tonic::Status::from(refused).into_http()
             } else {
                 let refused = dialects::refusal(&parts, refused).into_response();
-                crate::mcp::http::challenge(refused, &parts)
+                crate::mcp::http::challenge(&app.gate, refused, &parts)
             };
         }
         Err(_) => {}

@@ -204,7 +204,8 @@ async fn dispatch(verb: Verb, remote: &Remote) -> Result<(), Failure> {
         Verb::Import(args) => import::run(args, remote).await,
         Verb::Mcp => {
             crate::telemetry::log_to_stderr();
-            crate::mcp::serve_stdio(&remote.url, remote.api_key()?).await.map_err(Failure::failed)
+            let (key, tenant) = (remote.api_key()?, remote.tenant.as_deref());
+            crate::mcp::serve_stdio(&remote.url, key, tenant).await.map_err(Failure::failed)
         }
         Verb::Doctor { data } => doctor::run(data.as_deref(), remote).await,
         Verb::Completions { shell } => {

@@ -1,18 +1,19 @@
 //! The tools: what each is called, takes, gives and may change, and how it is done.
 
 use super::backend::{Backend, Refused, refused};
-use super::explain::explain;
-use super::server::{Server, caller};
+use super::confirm::{Answers, Consent, NEEDS_CONFIRMATION, confirm};
+use super::explain::{Facts, explain};
+use super::server::Server;
+use super::who::Who;
 use super::words::*;
-use crate::access::Caller;
 use axum::http::Method;
-use rmcp::model::{Tool, ToolAnnotations};
-use rmcp::service::{ElicitationError, ElicitationMode, RequestContext, RoleServer};
+use rmcp::model::{InputRequiredResult, Tool, ToolAnnotations};
+use rmcp::service::{RequestContext, RoleServer};
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 /// The code of a call of a tool that there is not.
 pub(super) const UNKNOWN_TOOL: &str = "unknown_tool";
@@ -20,6 +21,8 @@ pub(super) const UNKNOWN_TOOL: &str = "unknown_tool";
 /// How a call ended well.
 pub(super) enum Done {
     Answer(Value),
+    /// The user has to be asked first.
+    Ask(Box<InputRequiredResult>),
     /// A wait goes on as a task: the timer.
     Task(Value),
 }
@@ -53,14 +56,60 @@ fn tool<I: JsonSchema + 'static, O: JsonSchema + 'static>(
             ToolAnnotations::new().read_only(false).destructive(true).idempotent(true).open_world(false)
         }
     };
-    Tool::new(name, description, Arc::new(Map::new()))
+    let mut tool = Tool::new(name, description, Arc::new(Map::new()))
         .with_input_schema::<I>()
         .with_output_schema::<O>()
-        .with_annotations(notes)
+        .with_annotations(notes);
+    tool.input_schema = without_formats(&tool.input_schema);
+    tool.output_schema = tool.output_schema.as_ref().map(|schema| or_problem(&without_formats(schema)));
+    tool
+}
+
+/// The schema of an answer or a problem: there are clients that hold the content of an error to the schema as well.
+fn or_problem(schema: &Map<String, Value>) -> Arc<Map<String, Value>> {
+    let (mut answer, mut both) = (schema.clone(), Map::new());
+    for shared in ["$schema", "$defs"] {
+        both.extend(answer.remove(shared).map(|value| (shared.to_string(), value)));
+    }
+    let text = json!({"type": "string"});
+    let problem = json!({
+        "type": "object",
+        "description": "Why nothing was done: with isError",
+        "properties": {"code": text, "title": text, "detail": text, "status": {"type": "integer"}},
+        "required": ["code", "title", "detail"],
+    });
+    both.insert("type".to_string(), json!("object"));
+    both.insert("anyOf".to_string(), json!([answer, problem]));
+    Arc::new(both)
+}
+
+/// `uint64` is no format of JSON Schema, and validators complain of it each time.
+fn without_formats(schema: &Arc<Map<String, Value>>) -> Arc<Map<String, Value>> {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                fields.retain(|name, value| name != "format" || !value.as_str().is_some_and(is_of_rust));
+                fields.values_mut().for_each(strip);
+            }
+            Value::Array(values) => values.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    fn is_of_rust(format: &str) -> bool {
+        format.trim_start_matches('u').starts_with("int")
+    }
+    let mut schema = Value::Object((**schema).clone());
+    strip(&mut schema);
+    Arc::new(schema.as_object().cloned().unwrap_or_default())
 }
 
 /// Every tool.
-pub(super) fn all() -> Vec<Tool> {
+pub(super) fn all() -> &'static [Tool] {
+    static ALL: LazyLock<Vec<Tool>> = LazyLock::new(list);
+    &ALL
+}
+
+fn list() -> Vec<Tool> {
     use Effect::{Adds, Ends, Reads, Sets};
     vec![
         tool::<Create, TimerOut>(
@@ -83,7 +132,7 @@ pub(super) fn all() -> Vec<Tool> {
         tool::<List, TimersOut>("timer_list", "List timers, page by page", Reads),
         tool::<One, TimerOut>("timer_get", "A timer as it stands", Reads),
         tool::<History, HistoryOut>("timer_history", "What became of each occurrence of a timer", Reads),
-        tool::<One, Verdict>(
+        tool::<One, Explanation>(
             "timer_explain",
             "Why a timer fired late, or not at all: causes with their evidence",
             Reads,
@@ -129,19 +178,19 @@ fn path_of(id: &str) -> String {
 }
 
 /// A timer as it stands.
-pub(super) async fn read(backend: &Backend, caller: Option<&Caller>, id: &str) -> Result<Value, Refused> {
-    backend.ask(caller, Method::GET, &path_of(id), None).await
+pub(super) async fn read(backend: &Backend, who: &Who, id: &str) -> Result<Value, Refused> {
+    backend.ask(who, Method::GET, &path_of(id), None).await
 }
 
 /// One verb on one timer.
 pub(super) async fn change(
     backend: &Backend,
-    caller: Option<&Caller>,
+    who: &Who,
     id: &str,
     verb: &str,
     body: Value,
 ) -> Result<Value, Refused> {
-    backend.ask(caller, Method::POST, &format!("{}/{verb}", path_of(id)), Some(body)).await
+    backend.ask(who, Method::POST, &format!("{}/{verb}", path_of(id)), Some(body)).await
 }
 
 fn arguments<T: DeserializeOwned>(value: Value) -> Result<T, Refused> {
@@ -191,10 +240,10 @@ pub(super) async fn call(
     name: &str,
     given: Value,
     context: &RequestContext<RoleServer>,
+    answers: &Answers,
 ) -> Result<Done, Refused> {
     let backend = &server.backend;
-    let who = caller(context);
-    let who = who.as_ref();
+    let who = &Who::of(context);
     let get = |path: String| async move { backend.ask(who, Method::GET, &path, None).await };
     let create = |body: Value| async move {
         backend.ask(who, Method::POST, "/v1/timers", Some(without_nulls(body))).await
@@ -207,7 +256,10 @@ pub(super) async fn call(
                     "The timer {:?} will run a command on the service's machine. Create it?",
                     asked.name
                 );
-                confirm(context, said, "yes", asked.confirm.as_deref()).await?;
+                let consent = confirm(context, said, "yes", asked.confirm.as_deref(), answers).await?;
+                if let Consent::Ask(question) = consent {
+                    return Ok(Done::Ask(question));
+                }
             }
             create(json!(asked)).await?
         }
@@ -228,7 +280,7 @@ pub(super) async fn call(
             let One { id } = arguments(given)?;
             change(backend, who, &id, name.trim_start_matches("timer_"), json!({})).await?
         }
-        "timers_cancel" => cancel_many(backend, who, arguments(given)?, context).await?,
+        "timers_cancel" => return cancel_many(backend, who, arguments(given)?, context, answers).await,
         "timer_list" => {
             let a: List = arguments(given)?;
             let limit = a.limit.map(|n| n.to_string());
@@ -243,11 +295,7 @@ pub(super) async fn call(
         }
         "list_timers" => {
             let a: OldList = arguments(given)?;
-            let state = a.status.map(|s| match s.as_str() {
-                "running" => "scheduled".to_string(),
-                "expired" => "completed".to_string(),
-                _ => s,
-            });
+            let state = a.status.map(|status| states_of(&status));
             get(list_path(&[("state", state), ("agent", a.agent_id), ("team", a.team)], [])).await?
         }
         "timer_get" => {
@@ -270,10 +318,7 @@ pub(super) async fn call(
         }
         "timer_explain" => {
             let One { id } = arguments(given)?;
-            let timer = read(backend, who, &id).await?;
-            let history = get(format!("{}/history", path_of(&id))).await?;
-            let status = get("/v1/status".to_string()).await.unwrap_or_default();
-            json!(explain(&timer, history["entries"].as_array().map_or(&[], Vec::as_slice), &status))
+            json!(explain(&facts(backend, who, &id).await?))
         }
         "create_timer" => {
             let a: OldCreate = arguments(given)?;
@@ -322,14 +367,14 @@ async fn wait(server: &Server, timer: Value, context: &RequestContext<RoleServer
     if context.client_capabilities().is_some_and(|c| c.supports_tasks()) {
         return Ok(Done::Task(timer));
     }
-    let id = timer["id"].as_str().unwrap_or_default();
-    match server.wait(id, context).await? {
+    let id = timer["id"].as_str().unwrap_or_default().to_string();
+    match server.wait(timer, context).await? {
         Some(timer) => Ok(Done::Answer(timer)),
         None => Err(refused("wait_cancelled", format!("the wait was given up; the timer {id} goes on"))),
     }
 }
 
-async fn coordinate(backend: &Backend, who: Option<&Caller>, asked: Coordinate) -> Result<Value, Refused> {
+async fn coordinate(backend: &Backend, who: &Who, asked: Coordinate) -> Result<Value, Refused> {
     if asked.agents.is_empty() || asked.agents.len() > 100 {
         return Err(refused("invalid_arguments", "name 1 to 100 agents"));
     }
@@ -353,15 +398,61 @@ async fn coordinate(backend: &Backend, who: Option<&Caller>, asked: Coordinate) 
     Ok(json!({"timers": timers, "next_cursor": null}))
 }
 
+/// The states that a status of the server before this one stands for.
+fn states_of(status: &str) -> String {
+    match status {
+        "running" => "waiting,scheduled,paused,firing".to_string(),
+        "expired" => "completed,expired".to_string(),
+        "error" => "failed".to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// How many pages of history an explanation reads, of 1000 lines each.
+const EXPLAINED_PAGES: usize = 5;
+
+/// What is known of a timer, for an explanation.
+async fn facts(backend: &Backend, who: &Who, id: &str) -> Result<Facts, Refused> {
+    let timer = read(backend, who, id).await?;
+    let (mut history, mut after) = (Vec::new(), None);
+    for _ in 0..EXPLAINED_PAGES {
+        let query = list_path(&[("limit", Some("1000".to_string())), ("after", after.take())], []);
+        let path = query.replacen("/v1/timers", &format!("{}/history", path_of(id)), 1);
+        // Who may not read the history gets what the timer itself says.
+        let Ok(mut page) = backend.ask(who, Method::GET, &path, None).await else { break };
+        if let Some(entries) = page["entries"].as_array_mut() {
+            history.append(entries);
+        }
+        after = page["next_after"].as_str().map(str::to_string);
+        if after.is_none() {
+            break;
+        }
+    }
+    let is_whole = after.is_none();
+    let more = |path: &'static str| async move {
+        backend.ask(who, Method::GET, path, None).await.unwrap_or_default()
+    };
+    let (status, usage) = (more("/v1/status").await, more("/v1/usage").await);
+    Ok(Facts { timer, history, is_whole, status, usage, now_ns: chronotick::os_clock::realtime().as_ns() })
+}
+
+/// The filter in words, for the user who is asked.
+fn filter_words(asked: &CancelMany, labels: &BTreeMap<String, String>) -> String {
+    let mut words: Vec<_> = labels.iter().map(|(name, value)| format!("{name} {value:?}")).collect();
+    words.extend(asked.state.as_ref().map(|state| format!("state {state:?}")));
+    if words.is_empty() { "all that there are".to_string() } else { words.join(", ") }
+}
+
 async fn cancel_many(
     backend: &Backend,
-    who: Option<&Caller>,
+    who: &Who,
     asked: CancelMany,
     context: &RequestContext<RoleServer>,
-) -> Result<Value, Refused> {
-    let mut labels = asked.labels;
-    labels.extend(asked.agent.map(|a| ("agent".to_string(), a)));
-    labels.extend(asked.team.map(|t| ("team".to_string(), t)));
+    answers: &Answers,
+) -> Result<Done, Refused> {
+    let mut labels = asked.labels.clone();
+    labels.extend(asked.agent.clone().map(|a| ("agent".to_string(), a)));
+    labels.extend(asked.team.clone().map(|t| ("team".to_string(), t)));
     // Those that have ended are found by a filter as well, but cannot be cancelled: only what can end is counted.
     let (mut matches, mut cursor) = (0_u64, None);
     loop {
@@ -374,56 +465,43 @@ async fn cancel_many(
             break;
         }
     }
-    let said = format!("Cancel {matches} timers?");
-    if let Err(problem) = confirm(context, said, &matches.to_string(), asked.confirm.as_deref()).await {
-        if problem["code"] != NEEDS_CONFIRMATION {
-            return Err(problem);
+    let answer = |cancelled: u64, needs_confirmation: bool, next: Option<String>| {
+        let note = (cancelled != matches && !needs_confirmation).then(|| changed_between(matches, cancelled));
+        Ok(Done::Answer(json!({
+            "matches": matches, "cancelled": cancelled, "needs_confirmation": needs_confirmation,
+            "note": note, "next": next,
+        })))
+    };
+    if matches == 0 {
+        return answer(0, false, None);
+    }
+    let said = format!("Cancel {matches} timers ({})?", filter_words(&asked, &labels));
+    match confirm(context, said, &matches.to_string(), asked.confirm.as_deref(), answers).await {
+        Ok(Consent::Given) => {}
+        Ok(Consent::Ask(question)) => return Ok(Done::Ask(question)),
+        Err(problem) if problem["code"] == NEEDS_CONFIRMATION => {
+            let next = format!("ask the user, then call again with confirm: \"{matches}\" to cancel them");
+            return answer(0, true, Some(next));
         }
-        let next = format!("call again with confirm: \"{matches}\" to cancel them");
-        return Ok(json!({"matches": matches, "cancelled": 0, "needs_confirmation": true, "next": next}));
+        Err(problem) => return Err(problem),
     }
     let filter = without_nulls(json!({"state": asked.state, "labels": labels}));
     let body = without_nulls(json!({"filter": filter, "reason": asked.reason}));
-    let answer = backend.ask(who, Method::POST, "/v1/timers/batch/cancel", Some(body)).await?;
-    Ok(json!({"matches": matches, "cancelled": answer["changed"], "needs_confirmation": false, "next": null}))
+    let done = backend.ask(who, Method::POST, "/v1/timers/batch/cancel", Some(body)).await?;
+    answer(done["changed"].as_u64().unwrap_or(0), false, None)
 }
 
-/// The code of a call that has to be confirmed by an argument.
-const NEEDS_CONFIRMATION: &str = "needs_confirmation";
-
-/// What the user is asked.
-#[derive(Debug, Deserialize, JsonSchema)]
-struct Agreement {
-    /// Whether to go on.
-    confirm: bool,
-}
-rmcp::elicit_safe!(Agreement);
-
-/// Asks the user through the client, where it can; else the argument has to say what is wanted.
-async fn confirm(
-    context: &RequestContext<RoleServer>,
-    question: String,
-    wanted: &str,
-    given: Option<&str>,
-) -> Result<(), Refused> {
-    let declined = || refused("not_confirmed", "the user did not agree: nothing was changed");
-    if context.peer.supported_elicitation_modes().contains(&ElicitationMode::Form) {
-        return match context.peer.elicit::<Agreement>(question).await {
-            Ok(Some(Agreement { confirm: true })) => Ok(()),
-            Ok(_) | Err(ElicitationError::UserDeclined | ElicitationError::UserCancelled) => Err(declined()),
-            Err(e) => Err(refused(
-                "not_confirmed",
-                format!("the client could not ask its user ({e}): nothing was changed"),
-            )),
-        };
-    }
-    if given == Some(wanted) {
-        return Ok(());
-    }
-    Err(refused(
-        NEEDS_CONFIRMATION,
-        format!("{question} Ask the user, then call again with confirm: {wanted:?}"),
-    ))
+/// Why another number was cancelled than was agreed on.
+fn changed_between(matches: u64, cancelled: u64) -> String {
+    let what = if cancelled > matches {
+        format!("at least {} more came in between, and were cancelled with them", cancelled - matches)
+    } else {
+        format!(
+            "at least {} had ended in between, or may not be cancelled by this caller",
+            matches - cancelled
+        )
+    };
+    format!("the filter found {matches} when they were counted, and {cancelled} were cancelled: {what}")
 }
 
 #[cfg(test)]
@@ -437,7 +515,9 @@ mod tests {
         let names: BTreeSet<_> = tools.iter().map(|t| t.name.clone()).collect();
         assert_eq!((tools.len(), names.len()), (20, 20));
         for tool in tools {
-            let output = tool.output_schema.expect("every tool has one");
+            let output = tool.output_schema.as_ref().expect("every tool has one");
+            let text = format!("{}{}", json!(output), json!(tool.input_schema));
+            assert!(!text.contains("int64") && !text.contains("int32"), "{text}");
             assert_eq!(output["type"], "object", "{}", tool.name);
             assert_eq!(tool.input_schema["type"], "object", "{}", tool.name);
             assert!(tool.annotations.is_some(), "{}", tool.name);
@@ -450,6 +530,12 @@ mod tests {
         for bad in ["", "../keys", "a/b", "a?b", "a b", "%2e"] {
             assert_eq!(path_of(bad), "/v1/timers/not-an-id", "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_changed_between_counting_and_cancelling_is_told() {
+        assert!(changed_between(3, 5).contains("at least 2 more came in between"));
+        assert!(changed_between(3, 1).contains("at least 2 had ended in between"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The arguments and answers of the tools: their schemas come from these types.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -215,30 +215,103 @@ pub(super) struct Coordinate {
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
-/// A timer as it stands; docs/timers.md says what each field is.
+/// What is not known or does not apply is null; the field is there all the same.
+fn or_null<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = generator.subschema_for::<Option<T>>();
+    // A description is given beside it, where it is used.
+    schema.remove("description");
+    schema
+}
+
+/// Where a timer is in its life.
+#[derive(JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(dead_code, reason = "its schema is what is used")]
+enum StateOut {
+    Waiting,
+    Scheduled,
+    Paused,
+    Firing,
+    Completed,
+    Failed,
+    Cancelled,
+    Expired,
+}
+
+/// A timer as it stands; docs/api/rest.md says more of each field.
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "its schema is what is used")]
 pub(super) struct TimerOut {
     id: String,
     name: String,
-    state: String,
+    state: StateOut,
+    /// As it was given: after, at, every or cron, with its details.
+    schedule: Map<String, Value>,
+    /// When it fires next.
+    #[schemars(schema_with = "or_null::<String>")]
+    due_at: (),
+    created_at: String,
+    /// When it fired last.
+    #[schemars(schema_with = "or_null::<String>")]
+    fired_at: (),
+    /// How late that was, in nanoseconds.
+    #[schemars(schema_with = "or_null::<i64>")]
+    lateness_ns: (),
+    /// The latest fire, with its due time, its clock and its firing_id.
+    #[schemars(schema_with = "or_null::<Map<String, Value>>")]
+    last_fire: (),
+    /// How often it fired.
+    fires: u64,
+    completions: u64,
+    failures: u64,
+    #[schemars(schema_with = "or_null::<String>")]
+    ended_at: (),
+    #[schemars(schema_with = "or_null::<String>")]
+    cancel_reason: (),
+    #[schemars(schema_with = "or_null::<String>")]
+    pause_reason: (),
+    labels: BTreeMap<String, String>,
+    /// As it was given.
+    metadata: Value,
+    /// Grows with each change.
     version: u64,
-    #[schemars(required)]
-    due_at: Option<String>,
 }
 
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "its schema is what is used")]
 pub(super) struct TimersOut {
     timers: Vec<TimerOut>,
-    next_cursor: Option<String>,
+    #[schemars(schema_with = "or_null::<String>")]
+    next_cursor: (),
+}
+
+/// What became of one occurrence, or of several that were skipped in a row.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "its schema is what is used")]
+struct EntryOut {
+    nominal_at: String,
+    /// fired, skipped or buffered.
+    outcome: String,
+    firing_id: String,
+    #[schemars(schema_with = "or_null::<String>")]
+    due_at: (),
+    #[schemars(schema_with = "or_null::<String>")]
+    fired_at: (),
+    #[schemars(schema_with = "or_null::<i64>")]
+    lateness_ns: (),
+    by_hand: bool,
+    /// Why it was skipped.
+    #[schemars(schema_with = "or_null::<String>")]
+    reason: (),
+    count: u64,
 }
 
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "its schema is what is used")]
 pub(super) struct HistoryOut {
-    entries: Vec<Map<String, Value>>,
-    next_after: Option<String>,
+    entries: Vec<EntryOut>,
+    #[schemars(schema_with = "or_null::<String>")]
+    next_after: (),
 }
 
 #[derive(JsonSchema)]
@@ -248,8 +321,12 @@ pub(super) struct CancelManyOut {
     matches: u64,
     cancelled: u64,
     needs_confirmation: bool,
+    /// Why cancelled is another number than matches.
+    #[schemars(schema_with = "or_null::<String>")]
+    note: (),
     /// What to do next.
-    next: Option<String>,
+    #[schemars(schema_with = "or_null::<String>")]
+    next: (),
 }
 
 #[derive(JsonSchema)]
@@ -262,14 +339,38 @@ pub(super) struct HealthOut {
 
 /// Why a timer fired when it did, or did not.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Verdict {
+pub(super) struct Explanation {
     pub(super) id: String,
     pub(super) state: String,
-    /// One of: not_due, paused, waits_for_others, cancelled, on_time, late, skipped, failed, overdue.
-    pub(super) verdict: String,
+    pub(super) verdict: Verdict,
+    /// What led to it, the first one first.
     pub(super) causes: Vec<Cause>,
     /// All of it in a sentence.
     pub(super) sentence: String,
+}
+
+/// What became of a timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Verdict {
+    /// It waits for its due time.
+    NotDue,
+    /// It waits for other timers.
+    WaitsForOthers,
+    /// Nothing fires until it is resumed.
+    Paused,
+    /// It was cancelled before it fired again.
+    Cancelled,
+    /// Its due time has passed, and it has not fired.
+    Overdue,
+    /// Its last fire came when it was due.
+    OnTime,
+    /// Its last fire came late.
+    Late,
+    /// It ended, or stands, without a fire: its policies skipped what was due.
+    Skipped,
+    /// An action of its last fire failed.
+    Failed,
 }
 
 /// One cause.
