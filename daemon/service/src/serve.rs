@@ -5,7 +5,7 @@ use crate::access::now::Now;
 use crate::access::policy::{Policies, PolicyError};
 use crate::access::tenants::Tenants;
 use crate::access::{Authenticator, Gate};
-use crate::actions::{Connector, Connectors, Orchestrator, Webhook};
+use crate::actions::{Connector, Connectors, Orchestrator, OrchestratorConfig, Webhook};
 use crate::api::{self, App};
 use crate::audit::Audit;
 use crate::clock::PageClock;
@@ -179,17 +179,21 @@ impl Service {
         let metrics = Arc::new(Metrics::default());
         let streams = TaskTracker::new();
         let (stop_serving, stop_actions) = (CancellationToken::new(), CancellationToken::new());
-        let orchestrator = tokio::spawn(
-            Orchestrator::new(
-                engine.clone(),
-                connectors.clone(),
-                config.retry,
-                config.max_in_flight,
-                metrics.clone(),
-                stop_actions.clone(),
-            )
-            .run(fires),
+        let told = OrchestratorConfig {
+            retry: config.retry,
+            max_in_flight: config.max_in_flight,
+            queued_max: config.queued_fires_max,
+            quotas: gate.quotas.clone(),
+        };
+        let orchestrator = Orchestrator::new(
+            engine.clone(),
+            connectors.clone(),
+            told,
+            metrics.clone(),
+            stop_actions.clone(),
         );
+        let lanes = orchestrator.lanes();
+        let orchestrator = tokio::spawn(orchestrator.run(fires));
         let app = App {
             engine: engine.clone(),
             feed,
@@ -201,6 +205,7 @@ impl Service {
             schemas: trust.schemas,
             secrets: trust.secrets,
             metrics,
+            lanes,
             shutdown: stop_serving.clone(),
             streams: streams.clone(),
         };

@@ -24,7 +24,7 @@ mod values;
 mod watch;
 
 use crate::access::Gate;
-use crate::actions::Connectors;
+use crate::actions::{Connectors, FireLanes};
 use crate::audit::Audit;
 use crate::engine::{EngineHandle, Feed};
 use crate::schemas::Schemas;
@@ -71,6 +71,8 @@ pub struct App {
     pub secrets: Arc<Secrets>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The fires that wait for their turn.
+    pub lanes: FireLanes,
     /// Ends the streams, which would otherwise hold up a shutdown.
     pub shutdown: CancellationToken,
     /// Tasks that outlive their request: sockets. A shutdown waits for them.

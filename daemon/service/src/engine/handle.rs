@@ -79,6 +79,25 @@ pub struct FireTimes {
     pub max_error_ns: Option<i64>,
 }
 
+impl FireOrder {
+    /// The fires of a timer that have not ended, each with when it fired.
+    pub(super) fn open(timer: &Arc<TimerInstance>) -> impl Iterator<Item = (i64, Self)> {
+        timer.status.flights.iter().map(|flight| {
+            let last = timer.status.last.as_ref().filter(|l| l.nominal_ns == flight.nominal_ns);
+            let times = last.map(|l| FireTimes {
+                due_ns: l.due_ns,
+                fired_ns: l.fired_ns,
+                clock: l.clock,
+                max_error_ns: l.max_error_ns,
+            });
+            let firing = FiringId { timer: timer.id, nominal_ns: flight.nominal_ns };
+            let order =
+                Self { firing, timer: timer.clone(), times, replayed: false, supersedes: Vec::new() };
+            (flight.fired_ns, order)
+        })
+    }
+}
+
 impl FireTimes {
     /// Fired minus due.
     pub const fn lateness_ns(&self) -> i64 {
@@ -223,7 +242,6 @@ impl EngineHandle {
         self.partitions.len() as u32
     }
 
-    /// The partition of a timer.
     /// The partition of a timer.
     pub(crate) fn place(&self, tenant: &TenantId, id: TimerId) -> usize {
         partition_of(tenant, &id.as_u128().to_be_bytes(), self.count()) as usize
@@ -454,6 +472,23 @@ impl EngineHandle {
             all.extend(partition.read(|index| index.tenants()).await?);
         }
         Ok(all.into_iter().collect())
+    }
+
+    /// The fires of a tenant that have not ended, as of a moment after the call, in the order in which they fired.
+    pub async fn open_fires(&self, tenant: &TenantId) -> Result<Vec<FireOrder>, EngineError> {
+        let mut all = Vec::new();
+        for partition in &*self.partitions {
+            partition.caught_up().await?;
+            let tenant = tenant.clone();
+            let timers = partition.read(move |index| {
+                let mut timers = index.with_flights()?;
+                timers.retain(|timer| *timer.tenant() == tenant);
+                Ok(timers)
+            });
+            all.extend(timers.await?.iter().flat_map(FireOrder::open));
+        }
+        all.sort_by_key(|(fired_ns, order)| (*fired_ns, order.firing));
+        Ok(all.into_iter().map(|(_, order)| order).collect())
     }
 
     /// How many timers of a tenant have not ended; exact as of what is durable.
