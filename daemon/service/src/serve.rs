@@ -19,7 +19,7 @@ use crate::secrets::Secrets;
 use crate::signing::Signing;
 use crate::store::{ControlStore, DiskControl, LogOptions, embedded};
 use crate::telemetry::Metrics;
-use chronotick::os_clock::realtime;
+use chronotick::os_clock::{boottime, realtime};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,6 +32,8 @@ use tokio_util::task::TaskTracker;
 
 /// How long requests and action attempts that are under way may take to end at a shutdown.
 const GRACE: Duration = Duration::from_secs(10);
+/// How often it is looked whether refused callers are to be written down.
+const REFUSALS_LOOK: Duration = Duration::from_secs(10);
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +89,7 @@ pub struct Service {
     stop_serving: CancellationToken,
     stop_actions: CancellationToken,
     audit: Audit,
+    authenticator: Authenticator,
     streams: TaskTracker,
 }
 
@@ -214,6 +217,8 @@ impl Service {
                 "credentials come over plain HTTP from other machines: set [tls], or put TLS in front"
             );
         }
+        tokio::spawn(tell_refusals(authenticator.clone(), audit.clone(), stop_serving.clone()));
+        let told_by = authenticator.clone();
         // The public keys of issuers may be far away, and nobody has to wait for them yet.
         tokio::spawn(async move { authenticator.refresh().await });
         if let Some(tls) = &tls {
@@ -234,6 +239,7 @@ impl Service {
             stop_serving,
             stop_actions,
             audit,
+            authenticator: told_by,
             streams,
         })
     }
@@ -253,12 +259,21 @@ impl Service {
             orchestrator.abort();
         }
         let audit = self.audit;
+        self.authenticator.refusals().flush().iter().for_each(|summary| audit.note_refused(summary));
         let _ = tokio::task::spawn_blocking(move || audit.close()).await;
         self.engine.shutdown();
         let threads = self.engine_threads;
         if let Ok(Err(_panic)) = tokio::task::spawn_blocking(move || threads.join()).await {
             tracing::error!("a thread of the engine had panicked: see its message above");
         }
+    }
+}
+
+/// Writes down, when a minute is over, how many callers were refused in it.
+async fn tell_refusals(authenticator: Authenticator, audit: Audit, stop: CancellationToken) {
+    while tokio::time::timeout(REFUSALS_LOOK, stop.cancelled()).await.is_err() {
+        let told = authenticator.refusals().flush_if_due(boottime());
+        told.iter().for_each(|summary| audit.note_refused(summary));
     }
 }
 

@@ -3,9 +3,10 @@
 //! Timers pending: the engine's census counts them, exactly, at the moment in which they become durable
 //! (engine/census.rs). A create first reserves its place, under a lock, and gives it back when it has been answered: the
 //! census has the timer by then. So the two together never let a tenant past its limit; in the moment between the census
-//! and the answer a timer counts twice, and another create at the very edge of the limit may be refused then. A client
-//! that drops its request gives the place back before the answer, which lets as many timers past the limit as requests
-//! are dropped in the moment that a write takes.
+//! and the answer a timer counts twice, and another create at the very edge of the limit may be refused then. A create
+//! goes on to its end though its client drops the request (api/operations.rs), and holds its place until then.
+//!
+//! Fires are not admitted here: their rate delays actions (actions/fair.rs).
 //!
 //! Rates are those of a bucket that holds one second's worth, so a batch larger than that never passes. What is not
 //! limited is not counted, except open streams.
@@ -78,6 +79,11 @@ impl Limits {
             payload_bytes: self.payload_bytes.or(others.payload_bytes),
             streams: self.streams.or(others.streams),
         }
+    }
+
+    /// Whether a create can be refused for them.
+    pub fn limit_creates(self) -> bool {
+        self.timers_pending.is_some() || self.creates_per_s.is_some() || self.payload_bytes.is_some()
     }
 
     /// How fast the actions of fires begin.

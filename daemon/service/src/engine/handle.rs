@@ -91,8 +91,7 @@ impl FireOrder {
                 max_error_ns: l.max_error_ns,
             });
             let firing = FiringId { timer: timer.id, nominal_ns: flight.nominal_ns };
-            let order =
-                Self { firing, timer: timer.clone(), times, replayed: false, supersedes: Vec::new() };
+            let order = Self { firing, timer: timer.clone(), times, replayed: false, supersedes: Vec::new() };
             (flight.fired_ns, order)
         })
     }
@@ -156,6 +155,8 @@ pub type Answer = Result<Outcome, EngineError>;
 pub enum Request {
     /// Carry out commands in one batch; one answer for each.
     Commands(Vec<Command>, oneshot::Sender<Vec<Answer>>),
+    /// The answer to a create whose idempotency key is known; `None` for any other.
+    Replay(Arc<TimerDefinition>, oneshot::Sender<Option<Answer>>),
     /// Read one timer; `None` when it is not in memory.
     Get(TenantId, TimerId, oneshot::Sender<Option<Arc<TimerInstance>>>),
     /// Read the timers whose latest change the index may not have; one may come more than once.
@@ -310,6 +311,14 @@ impl EngineHandle {
             answers.insert(order, Err(error));
         }
         Ok(answers)
+    }
+
+    /// The answer to a create whose idempotency key is known; `None` for any other, which is to be created.
+    pub async fn replay_of(&self, definition: &TimerDefinition) -> Result<Option<Answer>, EngineError> {
+        let Some(key) = &definition.idempotency_key else { return Ok(None) };
+        let place = partition_of(&definition.tenant, key.as_bytes(), self.count()) as usize;
+        let asked = Arc::new(definition.clone());
+        self.partitions[place].ask(|reply| Request::Replay(asked, reply)).await
     }
 
     /// Creates one timer; durable when the answer arrives.

@@ -424,6 +424,10 @@ impl Partition {
     fn reply(&self, request: Request, answers: Vec<Answer>, stamp: &ClockStamp) {
         match request {
             Request::Commands(_, reply) => drop(reply.send(answers)),
+            Request::Replay(definition, reply) => {
+                let known = self.kernel.replay_of(&definition, &Cold(&*self.index));
+                drop(reply.send(known.map_err(EngineError::from).transpose()));
+            }
             Request::Get(tenant, id, reply) => drop(reply.send(self.kernel.get(&tenant, id).cloned())),
             Request::Recent(reply) => drop(reply.send(self.kernel.recent().cloned().collect())),
             Request::LastSequence(reply) => drop(reply.send(self.kernel.last_sequence())),
@@ -454,6 +458,7 @@ fn commands(request: &Request, handle: impl FnMut(Command) -> Answer) -> Vec<Ans
     match request {
         Request::Commands(commands, _) => commands.iter().cloned().map(handle).collect(),
         Request::Get(..)
+        | Request::Replay(..)
         | Request::Recent(_)
         | Request::LastSequence(_)
         | Request::Status(_)
