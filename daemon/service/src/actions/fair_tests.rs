@@ -134,7 +134,8 @@ fn idle_lanes_are_forgotten_and_their_tokens_are_not() {
     let rate_of = |_: &TenantId| Some(Rate { per_s: 1, burst: 1 });
     let mut queue = FairQueue::new(10, 100_000);
     queue.push(&tenant(0), 0, 0).unwrap();
-    queue.done(&take(queue.next(0, rate_of)).unwrap().tenant);
+    let first = take(queue.next(0, rate_of)).unwrap();
+    queue.done(&first.tenant);
     queue.push(&tenant(0), 0, 0).unwrap();
     assert_eq!(take(queue.next(0, rate_of)), None, "the token was used");
     for n in 1..10_000 {
