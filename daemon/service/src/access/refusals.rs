@@ -89,7 +89,7 @@ mod tests {
             lines += summaries.len();
             told += summaries.iter().map(|s| s.count).sum::<u64>();
             if n == 50_000 {
-                now = now + WINDOW;
+                now += WINDOW;
             }
         }
         let rest = refusals.flush();
