@@ -64,12 +64,8 @@ impl Kernel {
         cold: &dyn ColdState,
     ) -> Result<Outcome, CommandError> {
         // Before every other check: a repeated create is answered as the first was, though its moment may have passed.
-        if let Some(earlier) = self.timer_of_key(&definition, cold)? {
-            return if earlier.definition.asks_the_same(&definition) {
-                Ok(Outcome { timer: earlier, replayed: true })
-            } else {
-                Err(CommandError::IdempotencyConflict { id: earlier.id })
-            };
+        if let Some(answer) = self.replay_of(&definition, cold).transpose() {
+            return answer;
         }
         validate::definition(&definition)?;
         let first = self.first_occurrence(id, &definition, stamp.now)?;
@@ -89,8 +85,22 @@ impl Kernel {
         Ok(Outcome { timer, replayed: false })
     }
 
+    /// The answer to a create whose idempotency key is known; `None` for any other. Changes nothing.
+    pub fn replay_of(
+        &self,
+        definition: &TimerDefinition,
+        cold: &dyn ColdState,
+    ) -> Result<Option<Outcome>, CommandError> {
+        let Some(earlier) = self.timer_of_key(definition, cold)? else { return Ok(None) };
+        if earlier.definition.asks_the_same(definition) {
+            Ok(Some(Outcome { timer: earlier, replayed: true }))
+        } else {
+            Err(CommandError::IdempotencyConflict { id: earlier.id })
+        }
+    }
+
     fn timer_of_key(
-        &mut self,
+        &self,
         definition: &TimerDefinition,
         cold: &dyn ColdState,
     ) -> Result<Option<Arc<TimerInstance>>, CommandError> {

@@ -5,7 +5,7 @@ use crate::access::now::Now;
 use crate::access::policy::{Policies, PolicyError};
 use crate::access::tenants::Tenants;
 use crate::access::{Authenticator, Gate};
-use crate::actions::{Connector, Connectors, Orchestrator, Webhook};
+use crate::actions::{Connector, Connectors, Orchestrator, OrchestratorConfig, Webhook};
 use crate::api::{self, App};
 use crate::audit::Audit;
 use crate::clock::PageClock;
@@ -19,7 +19,7 @@ use crate::secrets::Secrets;
 use crate::signing::Signing;
 use crate::store::{ControlStore, DiskControl, LogOptions, embedded};
 use crate::telemetry::Metrics;
-use chronotick::os_clock::realtime;
+use chronotick::os_clock::{boottime, realtime};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,6 +32,8 @@ use tokio_util::task::TaskTracker;
 
 /// How long requests and action attempts that are under way may take to end at a shutdown.
 const GRACE: Duration = Duration::from_secs(10);
+/// How often it is looked whether refused callers are to be written down.
+const REFUSALS_LOOK: Duration = Duration::from_secs(10);
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +89,7 @@ pub struct Service {
     stop_serving: CancellationToken,
     stop_actions: CancellationToken,
     audit: Audit,
+    authenticator: Authenticator,
     streams: TaskTracker,
 }
 
@@ -179,17 +182,21 @@ impl Service {
         let metrics = Arc::new(Metrics::default());
         let streams = TaskTracker::new();
         let (stop_serving, stop_actions) = (CancellationToken::new(), CancellationToken::new());
-        let orchestrator = tokio::spawn(
-            Orchestrator::new(
-                engine.clone(),
-                connectors.clone(),
-                config.retry,
-                config.max_in_flight,
-                metrics.clone(),
-                stop_actions.clone(),
-            )
-            .run(fires),
+        let told = OrchestratorConfig {
+            retry: config.retry,
+            max_in_flight: config.max_in_flight,
+            queued_max: config.queued_fires_max,
+            quotas: gate.quotas.clone(),
+        };
+        let orchestrator = Orchestrator::new(
+            engine.clone(),
+            connectors.clone(),
+            told,
+            metrics.clone(),
+            stop_actions.clone(),
         );
+        let lanes = orchestrator.lanes();
+        let orchestrator = tokio::spawn(orchestrator.run(fires));
         let app = App {
             engine: engine.clone(),
             feed,
@@ -201,6 +208,7 @@ impl Service {
             schemas: trust.schemas,
             secrets: trust.secrets,
             metrics,
+            lanes,
             shutdown: stop_serving.clone(),
             streams: streams.clone(),
         };
@@ -209,6 +217,8 @@ impl Service {
                 "credentials come over plain HTTP from other machines: set [tls], or put TLS in front"
             );
         }
+        tokio::spawn(tell_refusals(authenticator.clone(), audit.clone(), stop_serving.clone()));
+        let told_by = authenticator.clone();
         // The public keys of issuers may be far away, and nobody has to wait for them yet.
         tokio::spawn(async move { authenticator.refresh().await });
         if let Some(tls) = &tls {
@@ -229,6 +239,7 @@ impl Service {
             stop_serving,
             stop_actions,
             audit,
+            authenticator: told_by,
             streams,
         })
     }
@@ -248,12 +259,21 @@ impl Service {
             orchestrator.abort();
         }
         let audit = self.audit;
+        self.authenticator.refusals().flush().iter().for_each(|summary| audit.note_refused(summary));
         let _ = tokio::task::spawn_blocking(move || audit.close()).await;
         self.engine.shutdown();
         let threads = self.engine_threads;
         if let Ok(Err(_panic)) = tokio::task::spawn_blocking(move || threads.join()).await {
             tracing::error!("a thread of the engine had panicked: see its message above");
         }
+    }
+}
+
+/// Writes down, when a minute is over, how many callers were refused in it.
+async fn tell_refusals(authenticator: Authenticator, audit: Audit, stop: CancellationToken) {
+    while tokio::time::timeout(REFUSALS_LOOK, stop.cancelled()).await.is_err() {
+        let told = authenticator.refusals().flush_if_due(boottime());
+        told.iter().for_each(|summary| audit.note_refused(summary));
     }
 }
 

@@ -19,6 +19,7 @@ async fn service(data: &std::path::Path) -> (Service, TimerClient) {
         retention: Default::default(),
         retry: Default::default(),
         max_in_flight: 8,
+        queued_fires_max: None,
         access: Default::default(),
         secrets: Default::default(),
     };

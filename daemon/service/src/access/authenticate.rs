@@ -3,6 +3,7 @@
 use super::gate::Gate;
 use super::keys::{KeyRefusal, Keys};
 use super::now::Now;
+use super::refusals::Refusals;
 use super::secret::{PREFIX, system_random};
 use super::tokens::Tokens;
 use super::{Caller, Peer, certificates};
@@ -17,7 +18,7 @@ use chronotick::os_clock::boottime;
 use chronotick_core::{MonoTime, Span};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The header for an API key.
 const API_KEY: &str = "x-api-key";
@@ -50,6 +51,7 @@ struct Inner {
     tokens: Tokens,
     now: Now,
     refused: Refused,
+    refusals: Mutex<Refusals>,
 }
 
 impl fmt::Debug for Authenticator {
@@ -68,6 +70,7 @@ impl Default for Authenticator {
             tokens: Tokens::default(),
             now: Now::default(),
             refused: Refused::default(),
+            refusals: Mutex::default(),
         }))
     }
 }
@@ -103,12 +106,18 @@ impl Authenticator {
             tokens,
             now,
             refused: Refused::default(),
+            refusals: Mutex::default(),
         })))
     }
 
     /// The API keys.
     pub fn keys(&self) -> &Arc<Keys> {
         &self.0.keys
+    }
+
+    /// Counts refused callers for the audit.
+    pub(crate) fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The clock by which credentials are judged.

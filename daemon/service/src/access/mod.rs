@@ -10,6 +10,7 @@ pub mod keys;
 pub mod now;
 pub mod policy;
 pub mod quota;
+pub mod refusals;
 pub mod secret;
 pub mod tenants;
 pub mod tokens;

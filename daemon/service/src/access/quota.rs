@@ -3,15 +3,17 @@
 //! Timers pending: the engine's census counts them, exactly, at the moment in which they become durable
 //! (engine/census.rs). A create first reserves its place, under a lock, and gives it back when it has been answered: the
 //! census has the timer by then. So the two together never let a tenant past its limit; in the moment between the census
-//! and the answer a timer counts twice, and another create at the very edge of the limit may be refused then. A client
-//! that drops its request gives the place back before the answer, which lets as many timers past the limit as requests
-//! are dropped in the moment that a write takes.
+//! and the answer a timer counts twice, and another create at the very edge of the limit may be refused then. A create
+//! goes on to its end though its client drops the request (api/operations.rs), and holds its place until then.
+//!
+//! Fires are not admitted here: their rate delays actions (actions/fair.rs).
 //!
 //! Rates are those of a bucket that holds one second's worth, so a batch larger than that never passes. What is not
 //! limited is not counted, except open streams.
 
 use super::gate::Demand;
 use super::tenants::Tenants;
+use crate::actions::fair::Rate;
 use crate::api::error::{ApiError, ErrorCode, QUOTA_EXCEEDED, RATE_LIMITED, Remaining};
 use crate::engine::EngineHandle;
 use chronotick::os_clock::boottime;
@@ -46,6 +48,12 @@ pub struct Limits {
     /// Questions in a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reads_per_s: Option<u32>,
+    /// Fires in a second whose actions begin. What is over it waits, and is never refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fires_per_s: Option<u32>,
+    /// Fires whose actions begin at once after a quiet time; unset, one second's worth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fires_burst: Option<u32>,
     /// The bytes of text in the definition of one timer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload_bytes: Option<u64>,
@@ -62,9 +70,26 @@ impl Limits {
             creates_per_s: self.creates_per_s.or(others.creates_per_s),
             changes_per_s: self.changes_per_s.or(others.changes_per_s),
             reads_per_s: self.reads_per_s.or(others.reads_per_s),
+            fires_per_s: self.fires_per_s.or(others.fires_per_s),
+            // A burst belongs to its rate.
+            fires_burst: match self.fires_per_s {
+                Some(_) => self.fires_burst,
+                None => self.fires_burst.or(others.fires_burst),
+            },
             payload_bytes: self.payload_bytes.or(others.payload_bytes),
             streams: self.streams.or(others.streams),
         }
+    }
+
+    /// Whether a create can be refused for them.
+    pub fn limit_creates(self) -> bool {
+        self.timers_pending.is_some() || self.creates_per_s.is_some() || self.payload_bytes.is_some()
+    }
+
+    /// How fast the actions of fires begin.
+    pub fn fire_rate(self) -> Option<Rate> {
+        let burst = |per_s| self.fires_burst.unwrap_or(per_s).max(1);
+        self.fires_per_s.map(|per_s| Rate { per_s, burst: burst(per_s) })
     }
 }
 
@@ -90,13 +115,13 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Durati
 
 /// A rate with its limit.
 #[derive(Debug)]
-struct Rate {
+struct Meter {
     per_s: u32,
     /// `None` where nothing passes.
     limiter: Option<Limiter>,
 }
 
-impl Rate {
+impl Meter {
     fn new(per_s: u32, ticks: &Ticks) -> Self {
         let quota = NonZeroU32::new(per_s).map(Quota::per_second);
         Self { per_s, limiter: quota.map(|q| RateLimiter::direct_with_clock(q, ticks.clone())) }
@@ -131,9 +156,9 @@ struct Held {
     /// Timers whose create is under way.
     reserved: u64,
     streams: u64,
-    creates: Option<Rate>,
-    changes: Option<Rate>,
-    reads: Option<Rate>,
+    creates: Option<Meter>,
+    changes: Option<Meter>,
+    reads: Option<Meter>,
 }
 
 /// What one tenant uses; permits share it.
@@ -295,7 +320,7 @@ impl Quotas {
         per_s: Option<u32>,
         count: u64,
         what: &str,
-        slot: impl FnOnce(&mut Held) -> &mut Option<Rate>,
+        slot: impl FnOnce(&mut Held) -> &mut Option<Meter>,
     ) -> Result<(), ApiError> {
         let Some(per_s) = per_s else { return Ok(()) };
         let of = self.use_of(tenant);
@@ -303,7 +328,7 @@ impl Quotas {
         let slot = slot(&mut held);
         let rate = match slot {
             Some(rate) if rate.per_s == per_s => rate,
-            _ => slot.insert(Rate::new(per_s, &self.ticks)),
+            _ => slot.insert(Meter::new(per_s, &self.ticks)),
         };
         rate.take(count).map_err(|limits| {
             let next = match limits.retry_after_ms {

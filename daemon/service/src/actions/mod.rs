@@ -3,11 +3,17 @@
 //! An action is carried out at least once: a crash between the receiver's answer and our record of it repeats the
 //! action, under the same idempotency key. The log holds each fire, and each end of a fire, exactly once.
 
+mod attempts;
+pub mod fair;
+#[cfg(test)]
+mod fair_tests;
+mod lanes;
 mod orchestrator;
 mod retry;
 mod webhook;
 
-pub use orchestrator::Orchestrator;
+pub use lanes::FireLanes;
+pub use orchestrator::{Orchestrator, OrchestratorConfig};
 pub use retry::RetryPolicy;
 pub use webhook::{Webhook, http_client};
 

@@ -23,8 +23,8 @@ mod trust;
 mod values;
 mod watch;
 
-use crate::access::Gate;
-use crate::actions::Connectors;
+use crate::access::{Gate, Peer};
+use crate::actions::{Connectors, FireLanes};
 use crate::audit::Audit;
 use crate::engine::{EngineHandle, Feed};
 use crate::schemas::Schemas;
@@ -34,9 +34,11 @@ use crate::store::ControlStore;
 use crate::telemetry::Metrics;
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::Method;
 use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use chronotick::os_clock::boottime;
 use error::ApiError;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +73,8 @@ pub struct App {
     pub secrets: Arc<Secrets>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The fires that wait for their turn.
+    pub lanes: FireLanes,
     /// Ends the streams, which would otherwise hold up a shutdown.
     pub shutdown: CancellationToken,
     /// Tasks that outlive their request: sockets. A shutdown waits for them.
@@ -95,12 +99,19 @@ pub async fn router(app: App) -> Router {
 /// Puts the caller into the request's extensions. Where nobody is named, the handlers that need a caller refuse.
 async fn authenticate(State(app): State<App>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
+    let is_question = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    // A session's commands on timers have waited for their lines already (operations.rs), and gRPC has no others.
+    let has_waited = parts.uri.path().starts_with("/v1/timers") || is_grpc(&parts.headers);
+    let audit = app.audit.clone();
     match app.gate.authenticate(&parts).await {
         Ok(caller) => {
             parts.extensions.insert(caller);
         }
         // Health needs no caller, and a wrong credential is worth an answer everywhere else.
         Err(refused) if !is_open(parts.uri.path()) => {
+            let from = parts.extensions.get::<Peer>().map(|peer| peer.addr.ip());
+            let told = app.gate.authenticator.refusals().note(from, refused.code.code, boottime());
+            told.iter().for_each(|summary| audit.note_refused(summary));
             return if is_grpc(&parts.headers) {
                 tonic::Status::from(refused).into_http()
             } else {
@@ -110,7 +121,12 @@ async fn authenticate(State(app): State<App>, request: Request, next: Next) -> R
         }
         Err(_) => {}
     }
-    next.run(Request::from_parts(parts, body)).await
+    let answer = next.run(Request::from_parts(parts, body)).await;
+    if !is_question && !has_waited {
+        // Nothing is answered whose line a crash of the process could still lose.
+        audit.written().await;
+    }
+    answer
 }
 
 /// Paths that answer anybody.

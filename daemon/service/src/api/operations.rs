@@ -2,8 +2,9 @@
 //! carried out, counted and written down.
 
 use super::App;
-use super::error::{ApiError, INVALID_ACTION, SHUTTING_DOWN};
+use super::error::{ApiError, INTERNAL, INVALID_ACTION, SHUTTING_DOWN};
 use super::watch::{EventFilter, HEARTBEAT_DEFAULT, Told};
+use crate::access::quota::Permit;
 use crate::access::{Caller, Demand, Subject, Verb};
 use crate::engine::{Answer, Cursor, EngineError, FeedEvent, TimerPage};
 use crate::store::{LedgerQuery, TimerQuery};
@@ -65,6 +66,33 @@ impl Session {
         self.app.audit.note(&self.caller, verb, subject, outcome.as_ref().map(|_| ()));
     }
 
+    /// Carries a command out to its end, though its caller may stop waiting: it is durable or refused, what it took of the
+    /// quotas is given back only then, and it is written down, before this returns.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let audit = self.app.audit.clone();
+        let task = tokio::spawn(async move {
+            let outcome = work.await;
+            audit.written().await;
+            outcome
+        });
+        let broke_off = |e| ApiError::new(&INTERNAL, format!("the command broke off: {e}"));
+        task.await.unwrap_or_else(|e| Err(broke_off(e)))
+    }
+
+    /// The answer to a create that was answered before under its idempotency key, where the quotas could refuse it now:
+    /// a repetition counts for nothing.
+    async fn replay(&self, definition: &TimerDefinition) -> Result<Option<Answer>, ApiError> {
+        if definition.idempotency_key.is_none()
+            || !self.app.gate.quotas.limits(&self.caller.tenant).limit_creates()
+        {
+            return Ok(None);
+        }
+        Ok(self.app.engine.replay_of(definition).await?)
+    }
+
     /// Makes a definition the caller's own.
     fn own(&self, mut definition: TimerDefinition) -> Result<TimerDefinition, ApiError> {
         definition.tenant = self.caller.tenant.clone();
@@ -101,13 +129,27 @@ impl Session {
         let definition = self.own(definition)?;
         self.check_upstreams(&definition).await?;
         let bytes_max = definition.text_bytes() as u64;
-        let _room = self.app.gate.admit(&self.caller, Demand::Create { timers: 1, bytes_max })?;
-        let created = self.app.engine.create(definition).await.map_err(ApiError::from);
-        let subject = created.as_ref().map(|c| c.timer.id.to_string()).unwrap_or_default();
-        self.note(Verb::CreateTimer, &subject, &created);
-        let created = created?;
-        self.app.metrics.created(u64::from(!created.replayed));
-        Ok(created)
+        let replay = self.replay(&definition).await?;
+        let demand = Demand::Create { timers: u64::from(replay.is_none()), bytes_max };
+        let room = match replay {
+            Some(_) => Permit::default(),
+            None => self.app.gate.admit(&self.caller, demand)?,
+        };
+        let session = self.clone();
+        self.to_the_end(async move {
+            let created = match replay {
+                Some(answer) => answer,
+                None => session.app.engine.create(definition).await,
+            };
+            let created = created.map_err(ApiError::from);
+            drop(room);
+            let subject = created.as_ref().map(|c| c.timer.id.to_string()).unwrap_or_default();
+            session.note(Verb::CreateTimer, &subject, &created);
+            let created = created?;
+            session.app.metrics.created(u64::from(!created.replayed));
+            Ok(created)
+        })
+        .await
     }
 
     /// Creates the timers whose definitions can be used, in one write to the disk; the answers in the order of the
@@ -130,10 +172,30 @@ impl Session {
                 Err(refused) => Some(refused),
             });
         }
-        let bytes_max = usable.iter().map(|d| d.text_bytes() as u64).max().unwrap_or(0);
-        let demand = Demand::Create { timers: usable.len() as u64, bytes_max };
-        let _room = self.app.gate.admit(&self.caller, demand)?;
-        let mut created = self.app.engine.create_many(usable).await?.into_iter();
+        let (mut timers, mut bytes_max) = (0, 0);
+        for definition in &usable {
+            if self.replay(definition).await?.is_none() {
+                timers += 1;
+                bytes_max = bytes_max.max(definition.text_bytes() as u64);
+            }
+        }
+        let room = self.app.gate.admit(&self.caller, Demand::Create { timers, bytes_max })?;
+        let session = self.clone();
+        self.to_the_end(async move {
+            let created = session.app.engine.create_many(usable).await?;
+            drop(room);
+            Ok(session.created(created, refusals))
+        })
+        .await
+    }
+
+    /// Writes down the answers of a batch, and puts them among the refusals.
+    fn created(
+        &self,
+        created: Vec<Answer>,
+        refusals: Vec<Option<ApiError>>,
+    ) -> Vec<Result<Outcome, ApiError>> {
+        let mut created = created.into_iter();
         // The engine gives one answer for each definition, in order.
         let mut next = || match created.next() {
             Some(answer) => {
@@ -148,7 +210,7 @@ impl Session {
             refusals.into_iter().map(|refusal| refusal.map_or_else(&mut next, Err)).collect();
         let new = answers.iter().filter(|a| a.as_ref().is_ok_and(|created| !created.replayed)).count();
         self.app.metrics.created(new as u64);
-        Ok(answers)
+        answers
     }
 
     /// Reads one timer of the caller's.
@@ -219,14 +281,18 @@ impl Session {
         self.app.gate.admit(&self.caller, Demand::Change { timers: 1 })?;
         self.find(id, verb).await?;
         let is_cancel = matches!(change, Change::Cancel { .. });
-        let tenant = self.caller.tenant.clone();
-        let changed =
-            self.app.engine.change(tenant, id, expected_version, change).await.map_err(ApiError::from);
-        self.note(verb, &id.to_string(), &changed);
-        if is_cancel && changed.is_ok() {
-            self.app.metrics.cancelled(1);
-        }
-        changed
+        let session = self.clone();
+        self.to_the_end(async move {
+            let (app, tenant) = (&session.app, session.caller.tenant.clone());
+            let changed = app.engine.change(tenant, id, expected_version, change).await;
+            let changed = changed.map_err(ApiError::from);
+            session.note(verb, &id.to_string(), &changed);
+            if is_cancel && changed.is_ok() {
+                app.metrics.cancelled(1);
+            }
+            changed
+        })
+        .await
     }
 
     /// Changes the timers whose ids are well formed; the answers in the order of the ids.
@@ -244,6 +310,16 @@ impl Session {
                 Err(e) => Err(e),
             });
         }
+        let (session, change) = (self.clone(), change.clone());
+        self.to_the_end(async move { session.change_allowed_ones(allowed, verb, &change).await }).await
+    }
+
+    async fn change_allowed_ones(
+        &self,
+        allowed: Vec<Result<TimerId, ApiError>>,
+        verb: Verb,
+        change: &Change,
+    ) -> Result<Vec<Result<Outcome, ApiError>>, ApiError> {
         let known: Vec<_> = allowed.iter().filter_map(|id| id.as_ref().ok().copied()).collect();
         let mut answers = self.app.engine.change_many(&self.caller.tenant, &known, change).await?.into_iter();
         let mut next = || -> Answer { answers.next().unwrap_or(Err(EngineError::ShuttingDown)) };
@@ -266,9 +342,14 @@ impl Session {
     pub(crate) async fn change_found(&self, query: TimerQuery, change: &Change) -> Result<u64, ApiError> {
         let verb = Verb::of_change(change);
         self.allow(verb, Subject::Tenant)?;
-        self.app.gate.admit(&self.caller, Demand::Change { timers: 1 })?;
-        let changed = if self.app.gate.hides_timers() {
-            self.change_allowed(self.own_query(query), verb, change).await
+        let (session, change) = (self.clone(), change.clone());
+        self.to_the_end(async move { session.change_all(query, verb, &change).await }).await
+    }
+
+    async fn change_all(&self, query: TimerQuery, verb: Verb, change: &Change) -> Result<u64, ApiError> {
+        let per_s = self.app.gate.quotas.limits(&self.caller.tenant).changes_per_s;
+        let changed = if self.app.gate.hides_timers() || per_s.is_some() {
+            self.change_allowed(self.own_query(query), verb, change, per_s).await
         } else {
             self.app.engine.change_all(self.own_query(query), change).await.map_err(ApiError::from)
         };
@@ -281,14 +362,20 @@ impl Session {
         Ok(changed)
     }
 
-    /// Changes the timers that a query finds and whose change the policies allow, one by one.
+    /// Changes the timers that a query finds and whose change the policies allow, one by one. Each counts as a change,
+    /// and waits for its turn where the tenant's rate is used up: a change of many cannot be begun anew in the middle.
     async fn change_allowed(
         &self,
         mut query: TimerQuery,
         verb: Verb,
         change: &Change,
+        per_s: Option<u32>,
     ) -> Result<u64, ApiError> {
         let mut changed = 0;
+        if let Some(per_s) = per_s {
+            // A batch larger than one second's worth never passes.
+            query.limit = query.limit.clamp(1, per_s.max(1) as usize);
+        }
         loop {
             let page = self.app.engine.list(query.clone()).await?;
             let allowed = page.timers.iter().filter(|timer| {
@@ -296,6 +383,9 @@ impl Session {
                 self.sees(timer) && self.app.gate.authorize(&self.caller, verb, subject).is_ok()
             });
             let ids: Vec<_> = allowed.map(|timer| timer.id).collect();
+            if per_s.is_some() && !ids.is_empty() {
+                self.wait_for_changes(ids.len() as u64).await?;
+            }
             for answer in self.app.engine.change_many(&query.tenant, &ids, change).await? {
                 match answer {
                     Ok(_) => changed += 1,
@@ -310,6 +400,22 @@ impl Session {
         }
     }
 
+    /// Takes so many changes of the tenant's rate, when there are so many.
+    async fn wait_for_changes(&self, timers: u64) -> Result<(), ApiError> {
+        loop {
+            let Err(refused) = self.app.gate.admit(&self.caller, Demand::Change { timers }) else {
+                return Ok(());
+            };
+            let Some(wait_ms) = refused.limits.as_ref().and_then(|limits| limits.retry_after_ms) else {
+                return Err(refused);
+            };
+            let wait = Duration::from_millis(wait_ms);
+            if tokio::time::timeout(wait, self.app.shutdown.cancelled()).await.is_ok() {
+                return Err(ApiError::new(&SHUTTING_DOWN, "the service stops: not every timer was changed"));
+            }
+        }
+    }
+
     /// Records that whoever a fire woke has answered.
     pub(crate) async fn acknowledge(
         &self,
@@ -320,10 +426,15 @@ impl Session {
         let verb = Verb::AcknowledgeFire;
         self.app.gate.admit(&self.caller, Demand::Change { timers: 1 })?;
         self.find(firing.timer, verb).await?;
-        let tenant = self.caller.tenant.clone();
-        let outcome = self.app.engine.acknowledge(tenant, firing, by, note).await.map_err(ApiError::from);
-        self.note(verb, &firing.to_string(), &outcome);
-        outcome
+        let session = self.clone();
+        self.to_the_end(async move {
+            let tenant = session.caller.tenant.clone();
+            let outcome = session.app.engine.acknowledge(tenant, firing, by, note).await;
+            let outcome = outcome.map_err(ApiError::from);
+            session.note(verb, &firing.to_string(), &outcome);
+            outcome
+        })
+        .await
     }
 
     /// The caller's events after a place, then each new one; `None` for only those from now on. Ends when the engine

@@ -80,6 +80,13 @@ async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
         .map_err(|e| ApiError::new(&INTERNAL, format!("the work was not carried out: {e}")))
 }
 
+/// Writes a refused command down.
+fn refused<T>(app: &App, caller: &Caller, verb: Verb, name: &str, e: ApiError) -> Result<T, ApiError> {
+    // A bad name can be long, and is only a word of whoever sent it.
+    let shown: String = name.chars().take(80).collect();
+    noted(app, caller, verb, &shown, Err(e))
+}
+
 fn named(name: &str) -> Result<(), ApiError> {
     if is_name(name) {
         return Ok(());
@@ -246,12 +253,17 @@ async fn put_schema(
 ) -> Result<Response, ApiError> {
     let verb = Verb::ManageSchemas;
     app.session(caller.clone()).enter(verb, Subject::Named(&name))?;
-    named(&name)?;
+    if let Err(e) = named(&name) {
+        return refused(&app, &caller, verb, &name, e);
+    }
     if crate::schemas::EVENTS.iter().any(|(kind, _)| *kind == name) {
         let detail = format!("the schema {name:?} is of an event and built in: take another name");
-        return Err(ApiError::new(&INVALID_FIELD, detail));
+        return refused(&app, &caller, verb, &name, ApiError::new(&INVALID_FIELD, detail));
     }
-    let bytes = body::read_json(&headers, body, SCHEMA_MAX_BYTES).await?;
+    let bytes = match body::read_json(&headers, body, SCHEMA_MAX_BYTES).await {
+        Ok(bytes) => bytes,
+        Err(e) => return refused(&app, &caller, verb, &name, e),
+    };
     let (schemas, tenant) = (app.schemas.clone(), caller.tenant.clone());
     let asked = name.clone();
     let registered =
@@ -305,15 +317,27 @@ async fn put_secret(
 ) -> Result<Response, ApiError> {
     let verb = Verb::ManageSecrets;
     app.session(caller.clone()).enter(verb, Subject::Named(&name))?;
-    named(&name)?;
-    if name == "rotate" {
-        return Err(ApiError::new(&INVALID_FIELD, "the name \"rotate\" is taken by a route: take another"));
+    if let Err(e) = named(&name) {
+        return refused(&app, &caller, verb, &name, e);
     }
-    let bytes = zeroize::Zeroizing::new(body::read_json(&headers, body, 8 * VALUE_MAX_BYTES).await?);
+    if name == "rotate" {
+        return refused(
+            &app,
+            &caller,
+            verb,
+            &name,
+            ApiError::new(&INVALID_FIELD, "the name \"rotate\" is taken by a route: take another"),
+        );
+    }
+    let bytes = match body::read_json(&headers, body, 8 * VALUE_MAX_BYTES).await {
+        Ok(bytes) => zeroize::Zeroizing::new(bytes),
+        Err(e) => return refused(&app, &caller, verb, &name, e),
+    };
     // The parser's own words could repeat the value.
-    let SecretBody { value } = serde_json::from_slice(&bytes).map_err(|_| {
-        ApiError::new(&INVALID_FIELD, "the body is not {\"value\": \"...\"} with a text and nothing else")
-    })?;
+    let Ok(SecretBody { value }) = serde_json::from_slice(&bytes) else {
+        let detail = "the body is not {\"value\": \"...\"} with a text and nothing else";
+        return refused(&app, &caller, verb, &name, ApiError::new(&INVALID_FIELD, detail));
+    };
     let value = zeroize::Zeroizing::new(value);
     // It goes into headers, so it must be able to.
     if value.is_empty() || value.len() > VALUE_MAX_BYTES || !value.bytes().all(|b| (0x20..0x7f).contains(&b))
@@ -321,7 +345,7 @@ async fn put_secret(
         let detail = format!(
             "the value cannot go into a header: give 1 to {VALUE_MAX_BYTES} visible ASCII characters"
         );
-        return Err(ApiError::new(&INVALID_FIELD, detail));
+        return refused(&app, &caller, verb, &name, ApiError::new(&INVALID_FIELD, detail));
     }
     let (secrets, tenant, asked) = (app.secrets.clone(), caller.tenant.clone(), name.clone());
     let now_ns = now_ns(&app);

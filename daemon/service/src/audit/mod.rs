@@ -12,6 +12,7 @@ pub use line::Line;
 pub use verify::{Finding, Report, verify};
 pub use writer::AuditError;
 
+use crate::access::refusals::Summary;
 use crate::access::{Caller, Verb};
 use crate::api::error::ApiError;
 use crate::clock::KernelClock;
@@ -69,6 +70,32 @@ impl Audit {
             subject: subject.into(),
             outcome: outcome.map_or_else(|e| e.code.code, |()| "ok").into(),
         });
+    }
+
+    /// Writes down callers that were refused before anybody knew who they are.
+    pub fn note_refused(&self, summary: &Summary) {
+        let Some(open) = &self.0 else { return };
+        let stamp = open.clock.lock().unwrap_or_else(PoisonError::into_inner).stamp();
+        open.writer.write(Said {
+            at: rfc3339(stamp.now.as_ns()),
+            max_error_ns: stamp.max_error_ns(),
+            clock: stamp.source.as_str().into(),
+            principal: "nobody".into(),
+            role: "none".into(),
+            tenant: String::new(),
+            from: summary.source.map(|addr| addr.to_string()),
+            verb: "auth.refused".into(),
+            subject: format!("{} requests", summary.count),
+            outcome: summary.code.into(),
+        });
+    }
+
+    /// Waits until the operating system has every line so far, which a killed process cannot lose any more. Does not
+    /// wait while the disk takes nothing.
+    pub async fn written(&self) {
+        if let Some(open) = &self.0 {
+            open.writer.written().await;
+        }
     }
 
     /// Where it is kept.

@@ -74,6 +74,8 @@ fn a_torn_last_line_is_cut_and_the_chain_goes_on() {
     audit.note(&Caller::local(None), Verb::CreateTimer, "after", Ok(()));
     audit.flush();
     let lines = fs::read_to_string(&segment).unwrap();
-    assert_eq!(lines.lines().count(), 4, "{lines}");
-    assert!(lines.lines().last().unwrap().contains("\"seq\":4"));
+    // The first line of the new run is preceded by one that says how the last one ended.
+    assert_eq!(lines.lines().count(), 5, "{lines}");
+    assert!(lines.lines().nth(3).unwrap().contains("audit.cut_off"), "{lines}");
+    assert!(lines.lines().last().unwrap().contains("\"seq\":5"));
 }

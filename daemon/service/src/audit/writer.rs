@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How many lines may wait; then commands wait.
 const QUEUE_LINES: usize = 65_536;
@@ -67,6 +68,15 @@ pub(super) struct Checkpoint {
     pub at: String,
 }
 
+/// How far the lines have come.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    /// So many of those that were sent are with the operating system.
+    written: u64,
+    /// The disk takes nothing now.
+    is_failing: bool,
+}
+
 enum Message {
     Line(Box<Said>),
     Flush(Sender<()>),
@@ -76,6 +86,9 @@ enum Message {
 /// The end of the thread that commands see.
 pub(super) struct Writer {
     messages: Sender<Message>,
+    /// Counts the lines, each before it is sent.
+    sent: AtomicU64,
+    progress: watch::Receiver<Progress>,
     lost: Arc<AtomicU64>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -89,8 +102,11 @@ impl Writer {
         let failed = |reason| AuditError::Io { directory: directory.into(), reason };
         std::fs::create_dir_all(directory).map_err(failed)?;
         let tail = Tail::find(directory)?;
-        if let Some((_, value)) = control.all(CONTROL_KIND)?.pop()
-            && let Ok(known) = serde_json::from_slice::<Checkpoint>(&value)
+        let known = control.all(CONTROL_KIND)?.pop();
+        let known = known.and_then(|(_, value)| serde_json::from_slice::<Checkpoint>(&value).ok());
+        // A stop that is clean ends with a checkpoint.
+        let was_cut_off = tail.seq > known.as_ref().map_or(0, |known| known.seq);
+        if let Some(known) = known
             && known.seq > tail.seq
         {
             tracing::error!(
@@ -102,11 +118,14 @@ impl Writer {
         }
         let (messages, inbox) = bounded(QUEUE_LINES);
         let lost = Arc::new(AtomicU64::new(0));
+        let (progress_sender, progress) = watch::channel(Progress::default());
         let worker = Worker {
             directory: directory.into(),
             signing,
             control,
             lost: lost.clone(),
+            progress: progress_sender,
+            was_cut_off,
             checkpointed: tail.seq,
             tail,
             buffer: Vec::new(),
@@ -117,17 +136,30 @@ impl Writer {
             .name("minoots-audit".into())
             .spawn(move || worker.run(&inbox))
             .map_err(failed)?;
-        Ok(Self { messages, lost, thread: Mutex::new(Some(thread)) })
+        let sent = AtomicU64::new(0);
+        Ok(Self { messages, sent, progress, lost, thread: Mutex::new(Some(thread)) })
     }
 
     pub(super) fn write(&self, said: Said) {
+        // Before it is sent: so whoever has sent a line reads at least its place among all (`written`).
+        self.sent.fetch_add(1, Ordering::SeqCst);
         if self.messages.send_timeout(Message::Line(Box::new(said)), ROOM_WAIT).is_err() {
+            self.sent.fetch_sub(1, Ordering::SeqCst);
             // Relaxed: a count, which orders nothing else.
             self.lost.fetch_add(1, Ordering::Relaxed);
             tracing::error!(
                 "a line of the audit is lost: its disk takes no more. The audit will say how many"
             );
         }
+    }
+
+    /// Waits until the operating system has every line so far, or its disk takes nothing.
+    pub(super) async fn written(&self) {
+        let sent = self.sent.load(Ordering::SeqCst);
+        let mut progress = self.progress.clone();
+        let arrived = progress.wait_for(|p| p.written >= sent || p.is_failing);
+        // A line that found no room was counted for a moment; nobody is to wait for it.
+        let _ = tokio::time::timeout(ROOM_WAIT, arrived).await;
     }
 
     pub(super) fn flush(&self) {
@@ -194,6 +226,9 @@ struct Worker {
     signing: Arc<Signing>,
     control: Arc<dyn ControlStore>,
     lost: Arc<AtomicU64>,
+    progress: watch::Sender<Progress>,
+    /// The last run ended without a checkpoint; to be said before the first line.
+    was_cut_off: bool,
     tail: Tail,
     /// Lines that are made and not yet given to the operating system.
     buffer: Vec<u8>,
@@ -204,6 +239,7 @@ struct Worker {
 
 impl Worker {
     fn run(mut self, inbox: &Receiver<Message>) {
+        let mut received = 0;
         loop {
             let now = boottime();
             let due = self.dirty_since.map_or(self.checkpoint_at, |since| since + SYNC_EVERY);
@@ -218,7 +254,10 @@ impl Worker {
             // What waits goes into one write.
             while let Some(message) = next {
                 match message {
-                    Message::Line(said) => self.append(&said),
+                    Message::Line(said) => {
+                        self.append(&said);
+                        received += 1;
+                    }
                     Message::Flush(done) => waiting.push(done),
                     Message::Close => is_closing = true,
                 }
@@ -226,7 +265,13 @@ impl Worker {
             }
             let is_due = self.dirty_since.is_some_and(|since| boottime() >= since + SYNC_EVERY);
             let wants_sync = is_closing || is_due || !waiting.is_empty();
-            if let Err(e) = self.put_out(wants_sync) {
+            let put_out = self.put_out(wants_sync);
+            let is_failing = put_out.is_err();
+            self.progress.send_modify(|p| {
+                p.is_failing = is_failing;
+                p.written = if is_failing { p.written } else { received };
+            });
+            if let Err(e) = put_out {
                 tracing::error!("the audit cannot be written to {}: {e}", self.directory.display());
                 // The lines stay in the buffer and are tried again; meanwhile the queue fills, and then commands wait.
                 self.dirty_since.get_or_insert(boottime());
@@ -249,6 +294,22 @@ impl Worker {
     }
 
     fn append(&mut self, said: &Said) {
+        if std::mem::take(&mut self.was_cut_off) {
+            let cut_off = Said {
+                principal: "service".into(),
+                role: "none".into(),
+                tenant: String::new(),
+                from: None,
+                verb: "audit.cut_off".into(),
+                subject:
+                    "the last run ended without a checkpoint: after a power cut lines of its last second may \
+                          be missing here"
+                        .into(),
+                outcome: "ok".into(),
+                ..said.clone()
+            };
+            self.chain(&cut_off);
+        }
         // Relaxed: a count, which orders nothing else.
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {

@@ -37,6 +37,8 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// How many action attempts run at once.
     pub max_in_flight: usize,
+    /// How many fires wait in memory for their turn; `None` for as many as usual. Not in the file: for tests.
+    pub queued_fires_max: Option<usize>,
     /// Who comes in.
     pub access: AccessConfig,
     /// Where the master key comes from.
@@ -170,6 +172,7 @@ impl Config {
             retention: store.retention()?,
             retry: actions.retry_policy()?,
             max_in_flight: actions.max_in_flight()?,
+            queued_fires_max: None,
             access,
             secrets: SecretsSection { from_env: vars.master_key, ..file.secrets.unwrap_or_default() },
         })

@@ -79,6 +79,24 @@ pub struct FireTimes {
     pub max_error_ns: Option<i64>,
 }
 
+impl FireOrder {
+    /// The fires of a timer that have not ended, each with when it fired.
+    pub(super) fn open(timer: &Arc<TimerInstance>) -> impl Iterator<Item = (i64, Self)> {
+        timer.status.flights.iter().map(|flight| {
+            let last = timer.status.last.as_ref().filter(|l| l.nominal_ns == flight.nominal_ns);
+            let times = last.map(|l| FireTimes {
+                due_ns: l.due_ns,
+                fired_ns: l.fired_ns,
+                clock: l.clock,
+                max_error_ns: l.max_error_ns,
+            });
+            let firing = FiringId { timer: timer.id, nominal_ns: flight.nominal_ns };
+            let order = Self { firing, timer: timer.clone(), times, replayed: false, supersedes: Vec::new() };
+            (flight.fired_ns, order)
+        })
+    }
+}
+
 impl FireTimes {
     /// Fired minus due.
     pub const fn lateness_ns(&self) -> i64 {
@@ -137,6 +155,8 @@ pub type Answer = Result<Outcome, EngineError>;
 pub enum Request {
     /// Carry out commands in one batch; one answer for each.
     Commands(Vec<Command>, oneshot::Sender<Vec<Answer>>),
+    /// The answer to a create whose idempotency key is known; `None` for any other.
+    Replay(Arc<TimerDefinition>, oneshot::Sender<Option<Answer>>),
     /// Read one timer; `None` when it is not in memory.
     Get(TenantId, TimerId, oneshot::Sender<Option<Arc<TimerInstance>>>),
     /// Read the timers whose latest change the index may not have; one may come more than once.
@@ -224,7 +244,6 @@ impl EngineHandle {
     }
 
     /// The partition of a timer.
-    /// The partition of a timer.
     pub(crate) fn place(&self, tenant: &TenantId, id: TimerId) -> usize {
         partition_of(tenant, &id.as_u128().to_be_bytes(), self.count()) as usize
     }
@@ -292,6 +311,14 @@ impl EngineHandle {
             answers.insert(order, Err(error));
         }
         Ok(answers)
+    }
+
+    /// The answer to a create whose idempotency key is known; `None` for any other, which is to be created.
+    pub async fn replay_of(&self, definition: &TimerDefinition) -> Result<Option<Answer>, EngineError> {
+        let Some(key) = &definition.idempotency_key else { return Ok(None) };
+        let place = partition_of(&definition.tenant, key.as_bytes(), self.count()) as usize;
+        let asked = Arc::new(definition.clone());
+        self.partitions[place].ask(|reply| Request::Replay(asked, reply)).await
     }
 
     /// Creates one timer; durable when the answer arrives.
@@ -454,6 +481,23 @@ impl EngineHandle {
             all.extend(partition.read(|index| index.tenants()).await?);
         }
         Ok(all.into_iter().collect())
+    }
+
+    /// The fires of a tenant that have not ended, as of a moment after the call, in the order in which they fired.
+    pub async fn open_fires(&self, tenant: &TenantId) -> Result<Vec<FireOrder>, EngineError> {
+        let mut all = Vec::new();
+        for partition in &*self.partitions {
+            partition.caught_up().await?;
+            let tenant = tenant.clone();
+            let timers = partition.read(move |index| {
+                let mut timers = index.with_flights()?;
+                timers.retain(|timer| *timer.tenant() == tenant);
+                Ok(timers)
+            });
+            all.extend(timers.await?.iter().flat_map(FireOrder::open));
+        }
+        all.sort_by_key(|(fired_ns, order)| (*fired_ns, order.firing));
+        Ok(all.into_iter().map(|(_, order)| order).collect())
     }
 
     /// How many timers of a tenant have not ended; exact as of what is durable.

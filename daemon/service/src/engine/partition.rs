@@ -13,7 +13,7 @@ use crate::store::index::Cold;
 use crate::store::{EventLog, StoreError, TimerIndex};
 use chronotick_core::{MonoTime, Span};
 use crossbeam_channel::{Receiver, Sender, never, select_biased};
-use minoots_kernel::{ClockStamp, Command, DueKey, Event, EventRecord, FiringId, Kernel, TimerInstance};
+use minoots_kernel::{ClockStamp, Command, DueKey, Event, EventRecord, Kernel};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -176,29 +176,14 @@ impl Partition {
 
     /// Hands over the fires that were under way when the process last stopped.
     pub fn hand_over_unfinished(&self) {
-        let mut unfinished = Vec::new();
-        for timer in self.kernel.timers() {
-            for flight in &timer.status.flights {
-                let firing = FiringId { timer: timer.id, nominal_ns: flight.nominal_ns };
-                unfinished.push((flight.fired_ns, firing, timer.clone()));
-            }
-        }
+        let mut unfinished: Vec<_> = self.kernel.timers().flat_map(FireOrder::open).collect();
         if unfinished.is_empty() {
             return;
         }
-        unfinished.sort_by_key(|(fired_ns, firing, _)| (*fired_ns, *firing));
+        unfinished.sort_by_key(|(fired_ns, order)| (*fired_ns, order.firing));
         tracing::info!(count = unfinished.len(), "handing over again the fires that had not ended");
-        let order = |(_, firing, timer): (i64, FiringId, Arc<TimerInstance>)| {
-            let last = timer.status.last.as_ref().filter(|l| l.nominal_ns == firing.nominal_ns);
-            let times = last.map(|l| FireTimes {
-                due_ns: l.due_ns,
-                fired_ns: l.fired_ns,
-                clock: l.clock,
-                max_error_ns: l.max_error_ns,
-            });
-            FireOrder { firing, timer, times, replayed: true, supersedes: Vec::new() }
-        };
-        self.send_fires(unfinished.into_iter().map(order).collect());
+        let orders = unfinished.into_iter().map(|(_, order)| FireOrder { replayed: true, ..order });
+        self.send_fires(orders.collect());
     }
 
     /// Asks the index for the timers that will be due soon.
@@ -439,6 +424,10 @@ impl Partition {
     fn reply(&self, request: Request, answers: Vec<Answer>, stamp: &ClockStamp) {
         match request {
             Request::Commands(_, reply) => drop(reply.send(answers)),
+            Request::Replay(definition, reply) => {
+                let known = self.kernel.replay_of(&definition, &Cold(&*self.index));
+                drop(reply.send(known.map_err(EngineError::from).transpose()));
+            }
             Request::Get(tenant, id, reply) => drop(reply.send(self.kernel.get(&tenant, id).cloned())),
             Request::Recent(reply) => drop(reply.send(self.kernel.recent().cloned().collect())),
             Request::LastSequence(reply) => drop(reply.send(self.kernel.last_sequence())),
@@ -469,6 +458,7 @@ fn commands(request: &Request, handle: impl FnMut(Command) -> Answer) -> Vec<Ans
     match request {
         Request::Commands(commands, _) => commands.iter().cloned().map(handle).collect(),
         Request::Get(..)
+        | Request::Replay(..)
         | Request::Recent(_)
         | Request::LastSequence(_)
         | Request::Status(_)

@@ -19,6 +19,9 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 const LATENESS_EDGES_SECONDS: [f64; 16] =
     [0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 
+/// Upper edges of the histogram of throttled fires in seconds.
+const THROTTLED_EDGES_SECONDS: [f64; 9] = [0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 1_800.0, 7_200.0, 43_200.0];
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct AttemptLabels {
     kind: &'static str,
@@ -43,6 +46,7 @@ pub struct Metrics {
     fired: Counter,
     handed_over_again: Counter,
     superseded: Counter,
+    throttled: Histogram,
     lateness: Histogram,
     attempts: Family<AttemptLabels, Counter>,
     scheduled: Gauge,
@@ -71,6 +75,13 @@ impl Default for Metrics {
         );
         let superseded = Counter::default();
         registry.register("fires_superseded", "Fires given up for a later one", superseded.clone());
+        let throttled = Histogram::new(THROTTLED_EDGES_SECONDS);
+        registry.register_with_unit(
+            "fire_throttled",
+            "How long the actions of a fire waited in memory, where its tenant's fires_per_s held it up",
+            Unit::Seconds,
+            throttled.clone(),
+        );
         let lateness = Histogram::new(LATENESS_EDGES_SECONDS);
         registry.register_with_unit(
             "fire_lateness",
@@ -109,6 +120,7 @@ impl Default for Metrics {
             fired,
             handed_over_again,
             superseded,
+            throttled,
             lateness,
             attempts,
             scheduled,
@@ -153,6 +165,11 @@ impl Metrics {
         if let Some(times) = &order.times {
             self.lateness.observe(times.lateness_ns() as f64 / 1e9);
         }
+    }
+
+    /// The actions of a fire begin after so long, for the rate of its tenant.
+    pub fn throttled(&self, waited_ns: u64) {
+        self.throttled.observe(waited_ns as f64 / 1e9);
     }
 
     /// An attempt at an action has ended.

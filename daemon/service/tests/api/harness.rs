@@ -42,6 +42,7 @@ pub(crate) fn config(data_dir: &Path) -> Config {
             ..Default::default()
         },
         max_in_flight: 8,
+        queued_fires_max: None,
         access: Default::default(),
         secrets: Default::default(),
     }

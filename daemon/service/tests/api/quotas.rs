@@ -189,3 +189,57 @@ async fn tenants_are_the_operators() {
     assert_eq!(usage(&service, &a).await["limits"], json!({"timers_pending": 9}));
     service.stop().await;
 }
+
+#[tokio::test]
+async fn a_repetition_counts_for_nothing() {
+    let limits = Limits { timers_pending: Some(1), creates_per_s: Some(1), ..Limits::default() };
+    let (service, operator) = guarded(limits).await;
+    let keyed = |name: &str| json!({"name": name, "after": "1h", "idempotency_key": "k"});
+    let first = service.ask("POST", "/v1/timers", &operator, Some(keyed("n"))).await;
+    assert_eq!(first.status, 201, "{}", first.text);
+    // The quota is full and the rate used up; each repetition is answered as the first.
+    for _ in 0..5 {
+        let again = service.ask("POST", "/v1/timers", &operator, Some(keyed("n"))).await;
+        assert_eq!((again.status, &again.json()["id"]), (200, &first.json()["id"]), "{}", again.text);
+        let batch = json!({"timers": [keyed("n")]});
+        let again = service.ask("POST", "/v1/timers/batch", &operator, Some(batch)).await;
+        assert_eq!(again.status, 200, "{}", again.text);
+        assert!(again.text.contains(first.json()["id"].as_str().unwrap()), "{}", again.text);
+    }
+    let other = service.ask("POST", "/v1/timers", &operator, Some(keyed("other"))).await;
+    check_problem(&other, 409, "idempotency_conflict", "");
+    assert_eq!(create(&service, &operator, "2").await.status, 429);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_drops_its_requests_does_not_pass_the_limit() {
+    let (service, operator) = guarded(Limits { timers_pending: Some(5), ..Limits::default() }).await;
+    for _ in 0..40 {
+        let body = json!({"name": "n", "after": "1h"}).to_string();
+        let request = service.client.post(format!("{}/v1/timers", service.url)).bearer_auth(&operator);
+        let sent = request.header("content-type", "application/json").body(body).send();
+        // Given up somewhere between the request and its answer.
+        let _ = tokio::time::timeout(std::time::Duration::from_micros(300), sent).await;
+    }
+    let many = (0..40).map(|_| create(&service, &operator, "n"));
+    futures::future::join_all(many).await;
+    let pending = usage(&service, &operator).await["timers_pending"].as_u64().unwrap();
+    assert!(pending <= 5, "{pending}");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_by_filter_counts_what_it_changes() {
+    let (service, operator) = guarded(Limits { changes_per_s: Some(10), ..Limits::default() }).await;
+    let batch = json!({"timers": vec![json!({"name": "n", "after": "1h"}); 25]});
+    assert_eq!(service.ask("POST", "/v1/timers/batch", &operator, Some(batch)).await.status, 200);
+    let began = chronotick::os_clock::boottime();
+    let body = json!({"filter": {}});
+    let answer = service.ask("POST", "/v1/timers/batch/cancel", &operator, Some(body)).await;
+    assert_eq!((answer.status, &answer.json()["changed"]), (200, &json!(25)), "{}", answer.text);
+    // Ten at once, ten a second later, five after another half.
+    let elapsed_ms = (chronotick::os_clock::boottime() - began).as_ns() / 1_000_000;
+    assert!(elapsed_ms >= 1_400, "{elapsed_ms}");
+    service.stop().await;
+}

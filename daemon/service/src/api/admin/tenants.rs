@@ -215,6 +215,11 @@ struct UsageView<'a> {
     tenant: &'a str,
     timers_pending: u64,
     streams: u64,
+    /// Fires whose actions wait for their turn.
+    fires_waiting: u64,
+    /// Fires whose actions could begin at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fires_left: Option<u64>,
     limits: Limits,
 }
 
@@ -224,10 +229,13 @@ async fn usage(State(app): State<App>, caller: Caller, query: RawQuery) -> Resul
     session.enter(Verb::ReadUsage, Subject::Tenant)?;
     let tenant = &session.caller.tenant;
     let usage = app.gate.quotas.usage(tenant, &app.engine);
+    let fires = app.lanes.status(tenant);
     let view = UsageView {
         tenant: tenant.as_str(),
         timers_pending: usage.timers_pending,
         streams: usage.streams,
+        fires_waiting: fires.waiting,
+        fires_left: fires.left,
         limits: usage.limits,
     };
     Ok(json_answer(StatusCode::OK, to_text(&view)))

@@ -429,15 +429,56 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("Tenant", object!({"type": "object", "required": ["name", "disabled"]})),
         (
             "NewTenant",
-            request(
-                &["name"],
-                [("name", short(128)), ("disabled", flag()), ("limits", object!({"type": "object"}))],
-            ),
+            request(&["name"], [("name", short(128)), ("disabled", flag()), ("limits", named("Limits"))]),
         ),
-        ("TenantChange", request(&[], [("disabled", flag()), ("limits", object!({"type": "object"}))])),
-        ("Usage", object!({"type": "object"})),
+        ("TenantChange", request(&[], [("disabled", flag()), ("limits", named("Limits"))])),
+        ("Limits", limits()),
+        ("Usage", usage()),
         ("SealedAnew", answer([("sealed_anew", count())])),
     ]
+}
+
+/// What a tenant may use; a member that is not there, or null, is unlimited.
+fn limits() -> Value {
+    let number = |max: u64| object!({"type": ["integer", "null"], "minimum": 0, "maximum": max});
+    let (small, large) = (|| number(u32::MAX.into()), || number(u64::MAX));
+    request(
+        &[],
+        [
+            ("timers_pending", large()),
+            ("creates_per_s", small()),
+            ("changes_per_s", small()),
+            ("reads_per_s", small()),
+            (
+                "fires_per_s",
+                told(
+                    small(),
+                    "Fires whose actions begin in a second; what is over it waits, and is never refused.",
+                ),
+            ),
+            (
+                "fires_burst",
+                told(small(), "Of these, so many at once after a quiet time; one second's worth."),
+            ),
+            ("payload_bytes", large()),
+            ("streams", large()),
+        ],
+    )
+}
+
+fn usage() -> Value {
+    let mut usage = answer([
+        ("tenant", text()),
+        ("timers_pending", count()),
+        ("streams", count()),
+        ("fires_waiting", told(count(), "Fires whose actions have not begun.")),
+        ("fires_left", told(count(), "Fires whose actions could begin at once; with a limit only.")),
+        ("limits", named("Limits")),
+    ]);
+    if let Some(required) = usage["required"].as_array_mut() {
+        required.retain(|name| name != "fires_left");
+    }
+    usage
 }
 
 fn key_fields() -> [(&'static str, Value); 14] {
