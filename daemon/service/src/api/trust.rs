@@ -1,8 +1,10 @@
 //! The routes of trust: the audit, signing keys and receipts, schemas, secrets.
 
 use super::error::{
-    ApiError, INTERNAL, INVALID_FIELD, INVALID_QUERY, NO_MASTER_KEY, NOT_FOUND, STORE_FAILED,
+    ALREADY_EXISTS, ApiError, INTERNAL, INVALID_FIELD, INVALID_JSON, INVALID_QUERY, NO_MASTER_KEY, NOT_FOUND,
+    STORE_FAILED,
 };
+use super::body::Object;
 use super::query::{parameters, refuse_parameters, unknown_parameter};
 use super::rest::json_answer;
 use super::{App, PAGE_DEFAULT, PAGE_MAX, body, error, values};
@@ -218,7 +220,9 @@ async fn read_schema(
     State(app): State<App>,
     caller: Caller,
     Path(name): Path<String>,
+    query: RawQuery,
 ) -> Result<Response, ApiError> {
+    refuse_parameters(&query)?;
     let tenant = caller.tenant.clone();
     app.session(caller).enter(Verb::ReadSchemas, Subject::Named(&name))?;
     let found = app.schemas.get(&tenant, &name, None).ok_or_else(|| nothing("schema", &name))?;
@@ -229,7 +233,9 @@ async fn read_schema_version(
     State(app): State<App>,
     caller: Caller,
     Path((name, version)): Path<(String, String)>,
+    query: RawQuery,
 ) -> Result<Response, ApiError> {
+    refuse_parameters(&query)?;
     let tenant = caller.tenant.clone();
     app.session(caller).enter(Verb::ReadSchemas, Subject::Named(&name))?;
     let version = version.parse().ok();
@@ -241,21 +247,24 @@ async fn put_schema(
     State(app): State<App>,
     caller: Caller,
     Path(name): Path<String>,
+    query: RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
+    refuse_parameters(&query)?;
     let verb = Verb::ManageSchemas;
     app.session(caller.clone()).enter(verb, Subject::Named(&name))?;
     named(&name)?;
     if crate::schemas::EVENTS.iter().any(|(kind, _)| *kind == name) {
         let detail = format!("the schema {name:?} is of an event and built in: take another name");
-        return Err(ApiError::new(&INVALID_FIELD, detail));
+        return Err(ApiError::new(&ALREADY_EXISTS, detail));
     }
     let bytes = body::read_json(&headers, body, SCHEMA_MAX_BYTES).await?;
+    let text = String::from_utf8(bytes)
+        .map_err(|e| ApiError::new(&INVALID_JSON, format!("the body is not UTF-8 text: {e}")))?;
     let (schemas, tenant) = (app.schemas.clone(), caller.tenant.clone());
     let asked = name.clone();
-    let registered =
-        beside(move || schemas.register(&tenant, &asked, &String::from_utf8_lossy(&bytes))).await?;
+    let registered = beside(move || schemas.register(&tenant, &asked, &text)).await?;
     let (version, is_new) = noted(&app, &caller, verb, &name, registered)?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok(json_answer(status, json!({"name": name, "version": version}).to_string()))
@@ -282,7 +291,9 @@ async fn read_secret(
     State(app): State<App>,
     caller: Caller,
     Path(name): Path<String>,
+    query: RawQuery,
 ) -> Result<Response, ApiError> {
+    refuse_parameters(&query)?;
     let tenant = caller.tenant.clone();
     app.session(caller).enter(Verb::ReadSecrets, Subject::Named(&name))?;
     let found = app.secrets.list(&tenant).into_iter().find(|s| s.name == name);
@@ -300,9 +311,11 @@ async fn put_secret(
     State(app): State<App>,
     caller: Caller,
     Path(name): Path<String>,
+    query: RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
+    refuse_parameters(&query)?;
     let verb = Verb::ManageSecrets;
     app.session(caller.clone()).enter(verb, Subject::Named(&name))?;
     named(&name)?;
@@ -311,7 +324,7 @@ async fn put_secret(
     }
     let bytes = zeroize::Zeroizing::new(body::read_json(&headers, body, 8 * VALUE_MAX_BYTES).await?);
     // The parser's own words could repeat the value.
-    let SecretBody { value } = serde_json::from_slice(&bytes).map_err(|_| {
+    let Object(SecretBody { value }) = serde_json::from_slice(&bytes).map_err(|_| {
         ApiError::new(&INVALID_FIELD, "the body is not {\"value\": \"...\"} with a text and nothing else")
     })?;
     let value = zeroize::Zeroizing::new(value);
@@ -335,7 +348,9 @@ async fn delete_secret(
     State(app): State<App>,
     caller: Caller,
     Path(name): Path<String>,
+    query: RawQuery,
 ) -> Result<Response, ApiError> {
+    refuse_parameters(&query)?;
     let verb = Verb::ManageSecrets;
     app.session(caller.clone()).enter(verb, Subject::Named(&name))?;
     let (secrets, tenant, asked) = (app.secrets.clone(), caller.tenant.clone(), name.clone());

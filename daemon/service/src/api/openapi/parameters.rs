@@ -44,7 +44,7 @@ pub(super) fn all() -> Value {
         (
             "If-Match",
             in_header(
-                json!({"type": "string", "pattern": format!("^(\\*|{tag})$")}),
+                json!({"anyOf": [{"const": "*"}, {"type": "string", "pattern": format!("^{tag}$")}]}),
                 "If-Match",
                 "Only if the timer still has this version.",
             ),
