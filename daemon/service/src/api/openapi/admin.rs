@@ -451,9 +451,9 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "NewTenant",
-            request(&["name"], [("name", word()), ("disabled", flag()), ("limits", named("Limits"))]),
+            request(&["name"], [("name", word()), ("disabled", flag()), ("limits", or_null(named("Limits")))]),
         ),
-        ("TenantChange", request(&[], [("disabled", flag()), ("limits", named("Limits"))])),
+        ("TenantChange", request(&[], [("disabled", flag()), ("limits", or_null(named("Limits")))])),
         ("Limits", told(request(&[], limits()), "What is left out has no limit of the tenant's own.")),
         (
             "Usage",
