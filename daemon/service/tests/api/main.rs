@@ -19,6 +19,7 @@ mod flow;
 mod fuzz;
 mod grpc;
 mod grpc_changes;
+mod grpc_docs;
 mod harness;
 mod history;
 mod matrix;

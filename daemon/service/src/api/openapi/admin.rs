@@ -315,7 +315,7 @@ pub(super) const ROUTES: &[RouteDoc] = &[
         Verb::ReadTenants,
         "The tenants that have a record.",
         &[json(200, "A page.", "Tenants")],
-        &[ANY, QUERY],
+        &[ANY, QUERY, NAMED],
     ),
     with(
         ask(
@@ -325,7 +325,7 @@ pub(super) const ROUTES: &[RouteDoc] = &[
             Verb::ManageTenants,
             "Makes the record of a tenant.",
             &[json_with(201, "The tenant.", "Tenant", &["Location"])],
-            &[ANY, BODY, &[&ALREADY_EXISTS], WRITE],
+            &[ANY, BODY, NAMED, &[&ALREADY_EXISTS], WRITE],
         ),
         "NewTenant",
         true,
