@@ -60,7 +60,8 @@ async fn samples(url: String) -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!((first.sequence, second.sequence), (1, 2));
 
     let url = page_url;
-    let mut health = HealthClient::connect(url).await?;
+    let channel = tonic::transport::Channel::from_shared(url)?.connect().await?;
+    let mut health = HealthClient::new(channel);
     let asked = HealthCheckRequest { service: "minoots.v2.TimerService".into() };
     let status = health.check(asked).await?.into_inner().status();
     assert_eq!(status, ServingStatus::Serving);
