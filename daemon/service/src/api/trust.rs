@@ -1,10 +1,10 @@
 //! The routes of trust: the audit, signing keys and receipts, schemas, secrets.
 
+use super::body::Object;
 use super::error::{
     ALREADY_EXISTS, ApiError, INTERNAL, INVALID_FIELD, INVALID_JSON, INVALID_QUERY, NO_MASTER_KEY, NOT_FOUND,
     STORE_FAILED,
 };
-use super::body::Object;
 use super::query::{parameters, refuse_parameters, unknown_parameter};
 use super::rest::json_answer;
 use super::{App, PAGE_DEFAULT, PAGE_MAX, body, error, values};

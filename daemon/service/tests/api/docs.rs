@@ -165,8 +165,7 @@ async fn every_curl_sample_of_the_pages_on_trust_succeeds() {
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
     assert!(!stdout.contains("FAILED") && !stdout.contains("urn:minoots:error"), "{stdout}");
-    for want in
-        ["\"payload_schema\":\"order@1\"", "\"name\":\"slack\"", "\"kty\":\"OKP\"", "\"next_after\":"]
+    for want in ["\"payload_schema\":\"order@1\"", "\"name\":\"slack\"", "\"kty\":\"OKP\"", "\"next_after\":"]
     {
         assert!(stdout.contains(want), "{stdout} lacks {want}");
     }

@@ -10,8 +10,8 @@ use minoots::api::openapi::routes;
 use minoots::store::MemoryLog;
 use prost::Message;
 use prost::bytes::{Buf, BufMut};
-use prost::encoding::{encode_key, encode_varint};
 use prost::encoding::WireType::{LengthDelimited, SixtyFourBit, ThirtyTwoBit, Varint};
+use prost::encoding::{encode_key, encode_varint};
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 use std::collections::BTreeMap;
@@ -309,14 +309,17 @@ async fn a_broken_frame_and_a_broken_stream_are_the_callers() {
     ];
     for method in methods(&set).iter().filter(|m| !m.is_endless) {
         for (i, frame) in frames.into_iter().enumerate() {
-            for media in ["application/grpc", "application/grpc+proto", "application/grpc-web", "application/grpc+x"] {
+            for media in
+                ["application/grpc", "application/grpc+proto", "application/grpc-web", "application/grpc+x"]
+            {
                 let request = client
                     .post(format!("{}{}", service.url, method.path))
                     .header("content-type", media)
                     .header("te", "trailers")
                     .body(frame.to_vec());
                 let told = format!("frame {i} as {media} to {}", method.path);
-                let answer = timeout(LONG, Answer::of(request)).await.unwrap_or_else(|_| panic!("{told} hangs"));
+                let answer =
+                    timeout(LONG, Answer::of(request)).await.unwrap_or_else(|_| panic!("{told} hangs"));
                 assert!(answer.status < 500, "{told}: {answer:?}");
                 let status = answer.headers.get("grpc-status").map(|s| s.to_str().unwrap());
                 assert!(!["2", "13", "15"].contains(&status.unwrap_or_default()), "{told}: {answer:?}");
@@ -398,7 +401,8 @@ async fn whatever_is_sent_over_rest_the_service_is_not_at_fault() {
                     .header("content-type", media)
                     .body(body.clone());
                 let told = format!("body {i} as {media} to {} {path}", route.method);
-                let answer = timeout(LONG, Answer::of(request)).await.unwrap_or_else(|_| panic!("{told} hangs"));
+                let answer =
+                    timeout(LONG, Answer::of(request)).await.unwrap_or_else(|_| panic!("{told} hangs"));
                 assert!(answer.status < 500, "{told}: {}", answer.text);
                 assert!(media != "text/xml" || answer.status == 415, "{told}: {}", answer.text);
             }
@@ -426,8 +430,7 @@ async fn whatever_is_sent_over_rest_the_service_is_not_at_fault() {
     ];
     for path in &paths {
         for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
-            let request =
-                service.client.request(method.parse().unwrap(), format!("{}{path}", service.url));
+            let request = service.client.request(method.parse().unwrap(), format!("{}{path}", service.url));
             // A stream is an answer too.
             let answer = timeout(LONG, request.send()).await.expect("no hang").unwrap();
             assert!(answer.status().as_u16() < 500, "{method} {path}: {answer:?}");

@@ -92,7 +92,9 @@ mod tests {
     fn only_the_bulk_create_and_reflection_take_their_time() {
         assert!(takes_a_stream("/minoots.v2.TimerService/CreateTimers"));
         assert!(takes_a_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"));
-        for path in ["/minoots.v2.TimerService/CreateTimer", "/minoots.v2.TimerService/WatchEvents", "/v1/timers"] {
+        for path in
+            ["/minoots.v2.TimerService/CreateTimer", "/minoots.v2.TimerService/WatchEvents", "/v1/timers"]
+        {
             assert!(!takes_a_stream(path), "{path}");
         }
     }

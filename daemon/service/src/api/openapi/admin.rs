@@ -1,16 +1,14 @@
 //! The rows of the table for keys, secrets, schemas, the audit and what is signed; and the schemas of their bodies.
 
-use super::routes::{ANY, Answer, BODY, Body, Codes, OPEN, QUERY, RouteDoc, json, json_with};
 use super::requests::given;
-use super::schema::{
-    answer, count, flag, list, named, one_of_texts, or_null, request, text, time, told,
-};
+use super::routes::{ANY, Answer, BODY, Body, Codes, OPEN, QUERY, RouteDoc, json, json_with};
+use super::schema::{answer, count, flag, list, named, one_of_texts, or_null, request, text, time, told};
 use crate::access::{Role, Verb};
-use crate::secrets::VALUE_MAX_BYTES as SECRET_MAX_BYTES;
 use crate::api::error::{
     ALREADY_EXISTS, FIRE_NOT_FOUND, NO_MASTER_KEY, NOT_FOUND, QUOTA_EXCEEDED, STORE_FULL, TIMER_NOT_FOUND,
     WRONG_STATE,
 };
+use crate::secrets::VALUE_MAX_BYTES as SECRET_MAX_BYTES;
 use serde_json::{Value, json as object};
 
 const NAMED: Codes = &[&NOT_FOUND];
@@ -451,7 +449,10 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "NewTenant",
-            request(&["name"], [("name", word()), ("disabled", flag()), ("limits", or_null(named("Limits")))]),
+            request(
+                &["name"],
+                [("name", word()), ("disabled", flag()), ("limits", or_null(named("Limits")))],
+            ),
         ),
         ("TenantChange", request(&[], [("disabled", flag()), ("limits", or_null(named("Limits")))])),
         ("Limits", told(request(&[], limits()), "What is left out has no limit of the tenant's own.")),

@@ -1,13 +1,14 @@
 //! The schemas of what is sent.
 
 use super::schema::{
-    count, duration, id, list, list_to, map, named, one_of, or_null, or_nulls, request, short, text, time, told,
+    count, duration, id, list, list_to, map, named, one_of, or_null, or_nulls, request, short, text, time,
+    told,
 };
 use crate::api::PAGE_MAX;
 use crate::render::words::{FOLDS, GAPS, MODES, OVERLAPS, STATES, UPSTREAM_ONS};
 use minoots_kernel::definition::{
-    ACTIONS_MAX, CATCH_UP_MAX, DETAIL_MAX_BYTES, IDEMPOTENCY_KEY_MAX_BYTES, LABEL_MAX_BYTES, LABELS_MAX, NAME_MAX_BYTES,
-    REASON_MAX_BYTES, UPSTREAMS_MAX,
+    ACTIONS_MAX, CATCH_UP_MAX, DETAIL_MAX_BYTES, IDEMPOTENCY_KEY_MAX_BYTES, LABEL_MAX_BYTES, LABELS_MAX,
+    NAME_MAX_BYTES, REASON_MAX_BYTES, UPSTREAMS_MAX,
 };
 use serde_json::{Map, Value, json};
 
@@ -94,10 +95,7 @@ fn new_timer() -> Value {
                 "payload_schema",
                 or_null(told(text(), "What the metadata is checked against: a name, or `name@version`.")),
             ),
-            (
-                "agent_binding",
-                or_null(told(json!({"type": "object"}), "Which agent receives its commands.")),
-            ),
+            ("agent_binding", or_null(told(json!({"type": "object"}), "Which agent receives its commands."))),
         ],
     );
     schema["oneOf"] = ["after", "at", "every", "cron"].iter().map(|rule| given(&[rule])).collect();
@@ -151,7 +149,8 @@ fn misfire() -> Value {
 }
 
 fn start_after() -> Value {
-    let mut timers = list_to(request(&["id"], [("id", id()), ("on", or_null(one_of(&UPSTREAM_ONS)))]), UPSTREAMS_MAX);
+    let mut timers =
+        list_to(request(&["id"], [("id", id()), ("on", or_null(one_of(&UPSTREAM_ONS)))]), UPSTREAMS_MAX);
     timers["minItems"] = 1.into();
     let need = json!({
         "description": "How many of them it takes.",
