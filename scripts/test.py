@@ -225,6 +225,18 @@ def mcp(stages):
     stages.run("mcp", [VENV / "bin" / "python", "-m", "pytest", "-ra", "tests/mcp"], env=env)
 
 
+def contract(stages):
+    """Schemathesis against `minoots serve`, in a venv of its own: what it needs is nobody else's business."""
+    venv, here = BUILD / "venv-contract", ROOT / "tests" / "contract"
+    if not (venv / "bin" / "python").exists():
+        stages.run("contract venv", [sys.executable, "-m", "venv", venv], counts=False)
+    packages = [venv / "bin" / "pip", "install", "--quiet", "-r", here / "requirements.txt"]
+    program = ["cargo", "build", "--package", "minoots", "--bin", "minoots"]
+    if stages.run("contract packages", packages, counts=False) and stages.run("the service", program, counts=False):
+        stages.run("contract", [venv / "bin" / "python", "-m", "pytest", "-ra", "test_contract.py"], cwd=here,
+                   env={"CARGO_TARGET_DIR": str(TARGET)})
+
+
 def conformance(stages):
     stages.run("conformance list is fresh", [sys.executable, "tests/conformance/make_pages.py", "--check"], counts=False)
 
@@ -248,7 +260,7 @@ def unit(stages):
     )
 
 
-ALL = [install, lint, rust, loom, miri, fuzz, go, python, node, mcp, e2e]
+ALL = [install, lint, rust, loom, miri, fuzz, go, python, node, mcp, contract, e2e]
 CHECK = [lint, unit]
 EXTRA = [unit, onnx]
 

@@ -1,10 +1,11 @@
 //! What can be asked of the kernel, and why it may be refused.
 
-use crate::definition::TimerDefinition;
+use crate::definition::{REASON_MAX_BYTES, TimerDefinition};
 use crate::event::{ActionResult, UpstreamSeen};
 use crate::id::{FiringId, TenantId, TimerId};
 use crate::instance::{TimerInstance, TimerState};
 use crate::recurrence::RecurrenceError;
+use crate::validate;
 use crate::view::ColdError;
 use chronotick_core::schedule::ScheduleError;
 use core::fmt;
@@ -94,6 +95,16 @@ impl Change {
             Self::Pause { .. } => "paused",
             Self::Resume => "resumed",
             Self::FireNow => "fired by hand",
+        }
+    }
+
+    /// Whether it keeps the limits that hold for any timer.
+    pub fn check(&self) -> Result<(), CommandError> {
+        match self {
+            Self::Cancel { reason: Some(reason) } | Self::Pause { reason: Some(reason) } => {
+                validate::check_length("the reason", reason, 0, REASON_MAX_BYTES)
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::clock::ClockStamp;
 use crate::command::{Change, Command, CommandError, NewDue, Outcome};
-use crate::definition::{DETAIL_MAX_BYTES, NAME_MAX_BYTES, REASON_MAX_BYTES, TimerDefinition, UpstreamOn};
+use crate::definition::{DETAIL_MAX_BYTES, NAME_MAX_BYTES, TimerDefinition, UpstreamOn};
 use crate::event::{ActionResult, Event, Occurrence, SkipReason, UpstreamSeen};
 use crate::id::{FiringId, TenantId, TimerId};
 use crate::instance::{TimerInstance, TimerState};
@@ -127,9 +127,7 @@ impl Kernel {
         let wrong_state = CommandError::WrongState { id, state: status.state, verb: change.verb() };
         let is_waiting_for_time =
             matches!(status.state, TimerState::Scheduled | TimerState::Paused) && status.next.is_some();
-        if let Change::Cancel { reason: Some(reason) } | Change::Pause { reason: Some(reason) } = &change {
-            validate::check_length("the reason", reason, 0, REASON_MAX_BYTES)?;
-        }
+        change.check()?;
         match change {
             Change::Cancel { reason } => {
                 if !is_waiting_for_time

@@ -130,6 +130,7 @@ async fn change(
     make: impl FnOnce(Option<String>) -> Result<Change, ApiError>,
 ) -> Result<Response, ApiError> {
     let change = make(asked.reason)?;
+    change.check().map_err(ApiError::from)?;
     match (asked.ids, asked.filter) {
         (Some(ids), None) => {
             check_size("ids", ids.len())?;

@@ -251,9 +251,13 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// A status travels in a header, which clients take up to some size only, and a detail may repeat what was sent.
+const STATUS_DETAIL_MAX_BYTES: usize = 1_024;
+
 impl From<ApiError> for tonic::Status {
     fn from(e: ApiError) -> Self {
-        let mut status = Self::new(e.code.grpc, format!("{}: {}", e.code.code, e.detail));
+        let detail = &e.detail[..e.detail.floor_char_boundary(STATUS_DETAIL_MAX_BYTES)];
+        let mut status = Self::new(e.code.grpc, format!("{}: {detail}", e.code.code));
         status
             .metadata_mut()
             .insert("minoots-code", tonic::metadata::MetadataValue::from_static(e.code.code));

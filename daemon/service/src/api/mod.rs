@@ -144,7 +144,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 async fn not_rest(State(grpc): State<Router>, request: Request) -> Response {
     if is_grpc(request.headers()) {
         return match grpc.oneshot(request).await {
-            Ok(response) => response,
+            Ok(response) => grpc::blame_the_request(response),
             Err(never) => match never {},
         };
     }

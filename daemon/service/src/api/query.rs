@@ -9,6 +9,9 @@ use crate::store::{LedgerQuery, TimerQuery};
 use axum::extract::RawQuery;
 use minoots_kernel::{TenantId, TimerId};
 
+/// How many states, labels and tags a listing may name, of each.
+pub(super) const FILTERS_MAX: usize = 100;
+
 /// The parameters, decoded, in order.
 pub(super) fn parameters(query: &RawQuery) -> impl Iterator<Item = (String, String)> + '_ {
     form_urlencoded::parse(query.0.as_deref().unwrap_or_default().as_bytes()).into_owned()
@@ -48,7 +51,7 @@ impl Once {
 pub(super) fn list_query(query: &RawQuery) -> Result<TimerQuery, ApiError> {
     let refuse = |detail: String| ApiError::new(&INVALID_QUERY, detail);
     let mut list = TimerQuery { limit: PAGE_DEFAULT, ..TimerQuery::default() };
-    let (mut once, mut states) = (Once::default(), Vec::new());
+    let (mut once, mut states, mut labels, mut tags) = (Once::default(), Vec::new(), 0, 0);
     for (name, value) in parameters(query) {
         if !matches!(name.as_str(), "label" | "tag" | "state") {
             once.note(&name)?;
@@ -64,9 +67,13 @@ pub(super) fn list_query(query: &RawQuery) -> Result<TimerQuery, ApiError> {
                 let (key, value) = value
                     .split_once(':')
                     .ok_or_else(|| refuse(format!("label is {value:?}: write it as key:value")))?;
+                labels += 1;
                 list.labels.push((key.to_string(), value.to_string()));
             }
-            "tag" => list.labels.push((value, String::new())),
+            "tag" => {
+                tags += 1;
+                list.labels.push((value, String::new()));
+            }
             AGENT_LABEL | TEAM_LABEL => list.labels.push((name, value)),
             "due_from" => list.due_from_ns = Some(time("due_from", &value)?),
             "due_until" => list.due_until_ns = Some(time("due_until", &value)?),
@@ -82,6 +89,11 @@ pub(super) fn list_query(query: &RawQuery) -> Result<TimerQuery, ApiError> {
                     "state, agent, team, label, tag, due_from, due_until, limit, cursor",
                 ));
             }
+        }
+    }
+    for (what, count) in [("states", states.len()), ("labels", labels), ("tags", tags)] {
+        if count > FILTERS_MAX {
+            return Err(refuse(format!("there are {count} {what}: ask for {FILTERS_MAX} at most")));
         }
     }
     list.in_states(states);

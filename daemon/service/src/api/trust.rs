@@ -1,7 +1,9 @@
 //! The routes of trust: the audit, signing keys and receipts, schemas, secrets.
 
+use super::body::Object;
 use super::error::{
-    ApiError, INTERNAL, INVALID_FIELD, INVALID_QUERY, NO_MASTER_KEY, NOT_FOUND, STORE_FAILED,
+    ALREADY_EXISTS, ApiError, INTERNAL, INVALID_FIELD, INVALID_JSON, INVALID_QUERY, NO_MASTER_KEY, NOT_FOUND,
+    STORE_FAILED,
 };
 use super::query::{parameters, refuse_parameters, unknown_parameter};
 use super::rest::json_answer;
@@ -225,7 +227,9 @@ async fn read_schema(
     State(app): State<App>,
     caller: Caller,
     Path(name): Path<String>,
+    query: RawQuery,
 ) -> Result<Response, ApiError> {
+    refuse_parameters(&query)?;
     let tenant = caller.tenant.clone();
     app.session(caller).enter(Verb::ReadSchemas, Subject::Named(&name))?;
     let found = app.schemas.get(&tenant, &name, None).ok_or_else(|| nothing("schema", &name))?;
@@ -236,7 +240,9 @@ async fn read_schema_version(
     State(app): State<App>,
     caller: Caller,
     Path((name, version)): Path<(String, String)>,
+    query: RawQuery,
 ) -> Result<Response, ApiError> {
+    refuse_parameters(&query)?;
     let tenant = caller.tenant.clone();
     app.session(caller).enter(Verb::ReadSchemas, Subject::Named(&name))?;
     let version = version.parse().ok();
@@ -248,26 +254,30 @@ async fn put_schema(
     State(app): State<App>,
     caller: Caller,
     Path(name): Path<String>,
+    query: RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
+    refuse_parameters(&query)?;
     let verb = Verb::ManageSchemas;
     app.session(caller.clone()).enter(verb, Subject::Named(&name))?;
-    if let Err(e) = named(&name) {
-        return refused(&app, &caller, verb, &name, e);
-    }
-    if crate::schemas::EVENTS.iter().any(|(kind, _)| *kind == name) {
-        let detail = format!("the schema {name:?} is of an event and built in: take another name");
-        return refused(&app, &caller, verb, &name, ApiError::new(&INVALID_FIELD, detail));
-    }
-    let bytes = match body::read_json(&headers, body, SCHEMA_MAX_BYTES).await {
-        Ok(bytes) => bytes,
+    let read = async {
+        named(&name)?;
+        if crate::schemas::EVENTS.iter().any(|(kind, _)| *kind == name) {
+            let detail = format!("the schema {name:?} is of an event and built in: take another name");
+            return Err(ApiError::new(&ALREADY_EXISTS, detail));
+        }
+        let bytes = body::read_json(&headers, body, SCHEMA_MAX_BYTES).await?;
+        String::from_utf8(bytes)
+            .map_err(|e| ApiError::new(&INVALID_JSON, format!("the body is not UTF-8 text: {e}")))
+    };
+    let text = match read.await {
+        Ok(text) => text,
         Err(e) => return refused(&app, &caller, verb, &name, e),
     };
     let (schemas, tenant) = (app.schemas.clone(), caller.tenant.clone());
     let asked = name.clone();
-    let registered =
-        beside(move || schemas.register(&tenant, &asked, &String::from_utf8_lossy(&bytes))).await?;
+    let registered = beside(move || schemas.register(&tenant, &asked, &text)).await?;
     let (version, is_new) = noted(&app, &caller, verb, &name, registered)?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok(json_answer(status, json!({"name": name, "version": version}).to_string()))
@@ -294,7 +304,9 @@ async fn read_secret(
     State(app): State<App>,
     caller: Caller,
     Path(name): Path<String>,
+    query: RawQuery,
 ) -> Result<Response, ApiError> {
+    refuse_parameters(&query)?;
     let tenant = caller.tenant.clone();
     app.session(caller).enter(Verb::ReadSecrets, Subject::Named(&name))?;
     let found = app.secrets.list(&tenant).into_iter().find(|s| s.name == name);
@@ -308,36 +320,13 @@ struct SecretBody {
     value: String,
 }
 
-async fn put_secret(
-    State(app): State<App>,
-    caller: Caller,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let verb = Verb::ManageSecrets;
-    app.session(caller.clone()).enter(verb, Subject::Named(&name))?;
-    if let Err(e) = named(&name) {
-        return refused(&app, &caller, verb, &name, e);
-    }
-    if name == "rotate" {
-        return refused(
-            &app,
-            &caller,
-            verb,
-            &name,
-            ApiError::new(&INVALID_FIELD, "the name \"rotate\" is taken by a route: take another"),
-        );
-    }
-    let bytes = match body::read_json(&headers, body, 8 * VALUE_MAX_BYTES).await {
-        Ok(bytes) => zeroize::Zeroizing::new(bytes),
-        Err(e) => return refused(&app, &caller, verb, &name, e),
-    };
+/// The value of a secret's body.
+async fn read_secret_value(headers: &HeaderMap, body: Body) -> Result<zeroize::Zeroizing<String>, ApiError> {
+    let bytes = zeroize::Zeroizing::new(body::read_json(headers, body, 8 * VALUE_MAX_BYTES).await?);
     // The parser's own words could repeat the value.
-    let Ok(SecretBody { value }) = serde_json::from_slice(&bytes) else {
-        let detail = "the body is not {\"value\": \"...\"} with a text and nothing else";
-        return refused(&app, &caller, verb, &name, ApiError::new(&INVALID_FIELD, detail));
-    };
+    let Object(SecretBody { value }) = serde_json::from_slice(&bytes).map_err(|_| {
+        ApiError::new(&INVALID_FIELD, "the body is not {\"value\": \"...\"} with a text and nothing else")
+    })?;
     let value = zeroize::Zeroizing::new(value);
     // It goes into headers, so it must be able to.
     if value.is_empty() || value.len() > VALUE_MAX_BYTES || !value.bytes().all(|b| (0x20..0x7f).contains(&b))
@@ -345,8 +334,36 @@ async fn put_secret(
         let detail = format!(
             "the value cannot go into a header: give 1 to {VALUE_MAX_BYTES} visible ASCII characters"
         );
-        return refused(&app, &caller, verb, &name, ApiError::new(&INVALID_FIELD, detail));
+        return Err(ApiError::new(&INVALID_FIELD, detail));
     }
+    Ok(value)
+}
+
+async fn put_secret(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+    query: RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    refuse_parameters(&query)?;
+    let verb = Verb::ManageSecrets;
+    app.session(caller.clone()).enter(verb, Subject::Named(&name))?;
+    let read = async {
+        named(&name)?;
+        if name == "rotate" {
+            return Err(ApiError::new(
+                &INVALID_FIELD,
+                "the name \"rotate\" is taken by a route: take another",
+            ));
+        }
+        read_secret_value(&headers, body).await
+    };
+    let value = match read.await {
+        Ok(value) => value,
+        Err(e) => return refused(&app, &caller, verb, &name, e),
+    };
     let (secrets, tenant, asked) = (app.secrets.clone(), caller.tenant.clone(), name.clone());
     let now_ns = now_ns(&app);
     let set = beside(move || secrets.set(&tenant, &asked, &value, now_ns)).await?.map_err(ApiError::from);
@@ -359,7 +376,9 @@ async fn delete_secret(
     State(app): State<App>,
     caller: Caller,
     Path(name): Path<String>,
+    query: RawQuery,
 ) -> Result<Response, ApiError> {
+    refuse_parameters(&query)?;
     let verb = Verb::ManageSecrets;
     app.session(caller.clone()).enter(verb, Subject::Named(&name))?;
     let (secrets, tenant, asked) = (app.secrets.clone(), caller.tenant.clone(), name.clone());

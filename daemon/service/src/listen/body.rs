@@ -22,17 +22,32 @@ pub(super) struct Timed<B> {
     allowance: Duration,
     rate_min: u64,
     received: u64,
+    /// What is told of a body that is late.
+    late: fn() -> BoxError,
     timer: Option<Pin<Box<Timeout<Pending<()>>>>>,
 }
 
+const LATE: &str = "it came too slowly";
+
+fn late_body() -> BoxError {
+    io::Error::new(io::ErrorKind::TimedOut, LATE).into()
+}
+
+/// A gRPC server answers a call with the status that it finds in the error of the body.
+fn late_call() -> BoxError {
+    let detail = format!("the request broke off ({LATE}): send it again");
+    tonic::Status::deadline_exceeded(detail).into()
+}
+
 impl<B> Timed<B> {
-    pub(super) fn new(body: B, limits: &ListenerLimits) -> Self {
+    pub(super) fn new(body: B, limits: &ListenerLimits, is_grpc: bool) -> Self {
         Self {
             body,
             started: boottime(),
             allowance: limits.body_timeout,
             rate_min: limits.body_rate_min,
             received: 0,
+            late: if is_grpc { late_call } else { late_body },
             timer: None,
         }
     }
@@ -65,8 +80,7 @@ where
         }
         loop {
             let Some(left) = self.left() else {
-                let late = io::Error::new(io::ErrorKind::TimedOut, "it came too slowly");
-                return Poll::Ready(Some(Err(late.into())));
+                return Poll::Ready(Some(Err((self.late)())));
             };
             let timer = self.timer.get_or_insert_with(|| Box::pin(timeout(left, pending())));
             // What has come since the timer was set may have put the end off.
@@ -135,7 +149,7 @@ mod tests {
             body_rate_min: 1_000,
             ..ListenerLimits::default()
         };
-        Timed::new(body, &limits)
+        Timed::new(body, &limits, false)
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! What each limit is against: connections in all and of one address (exhaustion of descriptors and memory); a time for
 //! the handshake, for the headers and for the first request (slow loris, in any protocol and before any); a size and a
 //! count of headers; a rate that a body has to keep up; streams of a connection, resets that wait, pings (floods within
-//! HTTP/2); a time for which an answer may be left unread. Answers that stream and gRPC calls may take as long as they
+//! HTTP/2); a time for which an answer may be left unread. Answers and gRPC requests that stream may take as long as they
 //! like: their connection proves itself by reading.
 
 mod body;
@@ -14,6 +14,7 @@ mod tls;
 pub use tls::{Tls, TlsError};
 
 use crate::access::Peer;
+use crate::api::grpc::takes_a_stream;
 use crate::config::access::ListenerLimits;
 use axum::Router;
 use axum::body::Body;
@@ -211,12 +212,13 @@ impl Server {
         activity: &Arc<Activity>,
     ) -> impl Future<Output = Result<hyper::Response<Body>, Infallible>> + use<> {
         let under_way = activity.begin();
-        let is_endless = is_grpc(&request);
+        let is_grpc = is_grpc(&request);
+        let is_endless = is_grpc && takes_a_stream(request.uri().path());
         let mut request = request.map(|body| {
             if is_endless || body.is_end_stream() {
                 Body::new(body)
             } else {
-                Body::new(Timed::new(body, &self.limits))
+                Body::new(Timed::new(body, &self.limits, is_grpc))
             }
         });
         request.extensions_mut().insert(peer);
@@ -231,7 +233,7 @@ impl Server {
     }
 }
 
-/// A call whose body may take its time. REST has no such calls: to claim the media type on one of its paths helps nobody.
+/// A gRPC call. REST has none: to claim the media type on one of its paths helps nobody.
 fn is_grpc(request: &Request<Incoming>) -> bool {
     let path = request.uri().path();
     request.version() == Version::HTTP_2 && (path.starts_with("/minoots.") || path.starts_with("/grpc."))

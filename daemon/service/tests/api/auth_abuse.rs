@@ -175,3 +175,36 @@ async fn an_answer_that_nobody_reads_ends_with_its_connection() {
     timeout(LONG, flood).await.expect("the service closes the connection");
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grpc_request_of_one_message_has_the_time_of_a_body() {
+    use crate::grpc::{channel, definition};
+    use futures::{StreamExt, stream};
+    use minoots::api::grpc::v2;
+    use tonic::Code;
+    let service = limited(|l| l.body_timeout = Duration::from_millis(50)).await;
+    let channel = channel(&service).await;
+    let path = axum::http::uri::PathAndQuery::from_static("/minoots.v2.TimerService/ListTimers");
+    let codec = tonic_prost::ProstCodec::<v2::ListTimersRequest, v2::ListTimersResponse>::default;
+    // A caller that never says that its message was the last.
+    for sent in [0, 1] {
+        let mut grpc = tonic::client::Grpc::new(channel.clone());
+        grpc.ready().await.unwrap();
+        let messages = stream::iter(vec![v2::ListTimersRequest::default(); sent]).chain(stream::pending());
+        let call = grpc.client_streaming(tonic::Request::new(messages), path.clone(), codec());
+        let refused = timeout(LONG, call).await.expect("it is cut off").unwrap_err();
+        assert_eq!(refused.code(), Code::DeadlineExceeded, "{refused:?}");
+    }
+    // A stream of batches takes as long as it likes.
+    let mut client = v2::timer_service_client::TimerServiceClient::new(channel);
+    let (batches, mut sent) = tokio::sync::mpsc::unbounded_channel();
+    let sent = stream::poll_fn(move |cx| sent.poll_recv(cx));
+    let mut answers = client.create_timers(sent).await.unwrap().into_inner();
+    for _ in 0..2 {
+        let _ = timeout(Duration::from_millis(120), std::future::pending::<()>()).await;
+        let batch = v2::CreateTimersRequest { definitions: vec![definition("n", 3600)] };
+        batches.send(batch).unwrap();
+        assert_eq!(answers.message().await.unwrap().unwrap().results.len(), 1);
+    }
+    service.stop().await;
+}

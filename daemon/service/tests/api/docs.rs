@@ -1,6 +1,7 @@
 //! The samples of the reference are true: each one runs.
 
-use crate::harness::Running;
+use crate::harness::{Running, config};
+use minoots::config::{Config, SecretsSection};
 use minoots::store::MemoryLog;
 use serde_json::Value;
 use std::process::Command;
@@ -8,7 +9,7 @@ use std::process::Command;
 const TIMERS: &str = include_str!("../../../../docs/timers.md");
 
 /// The contents of every block in a language, in order.
-fn blocks<'a>(markdown: &'a str, language: &str) -> Vec<&'a str> {
+pub(crate) fn blocks<'a>(markdown: &'a str, language: &str) -> Vec<&'a str> {
     let start = format!("```{language}\n");
     markdown.split(&start).skip(1).filter_map(|block| block.split("\n```").next()).collect()
 }
@@ -130,4 +131,52 @@ fn every_test_of_the_threat_model_is_there() {
             assert!(there.contains(name), "docs/threat-model.md names the test {name}, which is not there");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_curl_sample_of_the_pages_on_trust_succeeds() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        println!("skipped: there is no curl here");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let master = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=".to_string();
+    let secrets = SecretsSection { from_env: Some(master.into()), ..Default::default() };
+    let service = Running::whole(&Config { secrets, ..config(dir.path()) }).await;
+    let (schemas, secrets, signing, audit) = (
+        include_str!("../../../../docs/schemas.md"),
+        include_str!("../../../../docs/secrets.md"),
+        include_str!("../../../../docs/signing.md"),
+        include_str!("../../../../docs/audit.md"),
+    );
+    let mut script =
+        String::from("set -eu\ncurl() { command curl --fail-with-body \"$@\" || echo FAILED; }\n");
+    script.push_str(&format!("URL={}\n", service.url));
+    for page in [schemas, secrets, signing, audit] {
+        let samples = blocks(page, "sh");
+        assert!(!samples.is_empty(), "{page}");
+        for sample in samples {
+            let lines = sample.lines().filter(|line| !line.starts_with("URL="));
+            lines.for_each(|line| script.extend([line, "\n"]));
+            script.push_str("echo\n");
+        }
+    }
+    let output = Command::new("sh").arg("-c").arg(script).output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(!stdout.contains("FAILED") && !stdout.contains("urn:minoots:error"), "{stdout}");
+    for want in ["\"payload_schema\":\"order@1\"", "\"name\":\"slack\"", "\"kty\":\"OKP\"", "\"next_after\":"]
+    {
+        assert!(stdout.contains(want), "{stdout} lacks {want}");
+    }
+    // The action of the page on secrets can be created, now that there is one.
+    let action: Value = serde_json::from_str(blocks(secrets, "json")[0]).unwrap();
+    service.create(serde_json::json!({"name": "n", "after": "1h", "actions": [action]})).await;
+    // A line of the audit has the fields that its page shows.
+    let page = service.get("/v1/audit?limit=1").await.json();
+    let line: Value = serde_json::from_str(page["lines"][0].as_str().unwrap()).unwrap();
+    let shown: Value = serde_json::from_str(blocks(audit, "json")[0]).unwrap();
+    let names = |v: &Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&line), names(&shown));
+    service.stop().await;
 }

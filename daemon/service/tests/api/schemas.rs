@@ -58,8 +58,8 @@ async fn schemas_that_reach_out_or_cost_much_are_refused() {
     check_problem(&put(&service, "/v1/schemas/a%20b", json!({})).await, 400, "invalid_field", "letters");
     check_problem(
         &put(&service, "/v1/schemas/timer.fired", json!({})).await,
-        400,
-        "invalid_field",
+        409,
+        "already_exists",
         "built in",
     );
     service.stop().await;

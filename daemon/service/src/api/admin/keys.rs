@@ -6,7 +6,8 @@ use crate::access::now::Moment;
 use crate::access::secret::KeyText;
 use crate::access::{Caller, Role, Subject, Verb};
 use crate::api::error::{
-    ApiError, FORBIDDEN, INTERNAL, INVALID_FIELD, INVALID_QUERY, NOT_FOUND, QUOTA_EXCEEDED, WRONG_STATE,
+    ApiError, FORBIDDEN, INTERNAL, INVALID_DURATION, INVALID_FIELD, INVALID_QUERY, NOT_FOUND, QUOTA_EXCEEDED,
+    TIME_IN_PAST, WRONG_STATE,
 };
 use crate::api::operations::Session;
 use crate::api::query::{parameters, refuse_parameters, unknown_parameter};
@@ -34,6 +35,8 @@ impl From<KeyError> for ApiError {
     fn from(e: KeyError) -> Self {
         let code = match e {
             KeyError::NotFound(_) => &NOT_FOUND,
+            KeyError::Invalid { field: "expires_at", .. } => &TIME_IN_PAST,
+            KeyError::Invalid { field: "overlap", .. } => &INVALID_DURATION,
             KeyError::Invalid { .. } => &INVALID_FIELD,
             KeyError::Beyond(_) => &FORBIDDEN,
             KeyError::Revoked(_) => &WRONG_STATE,

@@ -3,6 +3,7 @@
 use crate::access::quota::Limits;
 use crate::access::tenants::{Tenant, Tenants};
 use crate::access::{Caller, Subject, Verb, grant};
+use crate::api::body::Object;
 use crate::api::error::{ALREADY_EXISTS, ApiError, INTERNAL, INVALID_FIELD, INVALID_QUERY, NOT_FOUND};
 use crate::api::operations::Session;
 use crate::api::query::{parameters, refuse_parameters, unknown_parameter};
@@ -33,7 +34,7 @@ struct NewTenant {
     #[serde(default)]
     disabled: bool,
     #[serde(default)]
-    limits: Limits,
+    limits: Option<Object<Limits>>,
 }
 
 #[derive(Deserialize)]
@@ -42,7 +43,7 @@ struct TenantBody {
     #[serde(default)]
     disabled: bool,
     #[serde(default)]
-    limits: Limits,
+    limits: Option<Object<Limits>>,
 }
 
 #[derive(Serialize)]
@@ -123,6 +124,7 @@ async fn create(
     let session = start(&app, caller, Verb::ManageTenants, "")?;
     refuse_parameters(&query)?;
     let NewTenant { name, disabled, limits } = body::parse(&bytes)?;
+    let limits = limits.map_or_else(Limits::default, |Object(limits)| limits);
     if !grant::is_name(&name) {
         let what = "name: a tenant has 1 to 128 visible ASCII characters without a space";
         return Err(ApiError::new(&INVALID_FIELD, what));
@@ -189,6 +191,7 @@ async fn update(
     let session = start(&app, caller, Verb::ManageTenants, &name)?;
     refuse_parameters(&query)?;
     let TenantBody { disabled, limits } = body::parse(&bytes)?;
+    let limits = limits.map_or_else(Limits::default, |Object(limits)| limits);
     let of = name.clone();
     let put = move |tenants: &Tenants| {
         tenants.change(&of, |was| was.map(|was| Tenant { disabled, limits, ..was.clone() }))

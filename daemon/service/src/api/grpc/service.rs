@@ -1,7 +1,7 @@
 //! The timer service: each call onto the engine.
 
 use super::convert::{self, Which};
-use super::v2;
+use super::{unreadable, v2};
 use crate::access::Caller;
 use crate::access::caller::unauthenticated;
 use crate::api::error::{ApiError, INVALID_FIELD};
@@ -84,7 +84,7 @@ impl v2::timer_service_server::TimerService for Timers {
             .take_until(shutdown)
             .then(move |batch| {
                 let session = session.clone();
-                async move { create_batch(&session, batch?.definitions).await }
+                async move { create_batch(&session, batch.map_err(unreadable)?.definitions).await }
             })
             // A stream ends with its first error.
             .scan(false, |failed, answer| {

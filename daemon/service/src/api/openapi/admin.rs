@@ -1,21 +1,21 @@
 //! The rows of the table for keys, secrets, schemas, the audit and what is signed; and the schemas of their bodies.
 
+use super::requests::given;
 use super::routes::{ANY, Answer, BODY, Body, Codes, OPEN, QUERY, RouteDoc, json, json_with};
-use super::schema::{
-    answer, count, flag, list, named, one_of_texts, or_null, request, short, text, time, told,
-};
+use super::schema::{answer, count, flag, list, named, one_of_texts, or_null, request, text, time, told};
 use crate::access::{Role, Verb};
 use crate::api::error::{
     ALREADY_EXISTS, FIRE_NOT_FOUND, NO_MASTER_KEY, NOT_FOUND, QUOTA_EXCEEDED, STORE_FULL, TIMER_NOT_FOUND,
     WRONG_STATE,
 };
+use crate::secrets::VALUE_MAX_BYTES as SECRET_MAX_BYTES;
 use serde_json::{Value, json as object};
 
 const NAMED: Codes = &[&NOT_FOUND];
 const WRITE: Codes = &[&QUOTA_EXCEEDED, &STORE_FULL];
 const SEALED: Codes = &[&NO_MASTER_KEY];
 const TIMES: Codes = &[&crate::api::error::INVALID_DURATION, &crate::api::error::INVALID_TIME];
-const FAR: Codes = &[&crate::api::error::TIME_TOO_FAR];
+const FAR: Codes = &[&crate::api::error::TIME_TOO_FAR, &crate::api::error::TIME_IN_PAST];
 const KEY_STATE: Codes = &[&WRONG_STATE];
 
 const fn ask(
@@ -207,7 +207,7 @@ pub(super) const ROUTES: &[RouteDoc] = &[
             Verb::ReadSchemas,
             "The newest version of a schema.",
             &[json(200, "The schema.", "RegisteredSchema")],
-            &[ANY, NAMED],
+            &[ANY, QUERY, NAMED],
         ),
         "trust",
     ),
@@ -219,7 +219,7 @@ pub(super) const ROUTES: &[RouteDoc] = &[
             Verb::ReadSchemas,
             "One version of a schema.",
             &[json(200, "The schema.", "RegisteredSchema")],
-            &[ANY, NAMED],
+            &[ANY, QUERY, NAMED],
         ),
         "trust",
     ),
@@ -235,7 +235,7 @@ pub(super) const ROUTES: &[RouteDoc] = &[
                     json(201, "A new version.", "SchemaVersion"),
                     json(200, "It is the newest already.", "SchemaVersion"),
                 ],
-                &[ANY, BODY, WRITE],
+                &[ANY, BODY, &[&ALREADY_EXISTS], WRITE],
             ),
             "JsonSchema",
             true,
@@ -262,7 +262,7 @@ pub(super) const ROUTES: &[RouteDoc] = &[
             Verb::ReadSecrets,
             "When a secret was set; never its value.",
             &[json(200, "The secret's name and version.", "Secret")],
-            &[ANY, NAMED],
+            &[ANY, QUERY, NAMED],
         ),
         "trust",
     ),
@@ -290,7 +290,7 @@ pub(super) const ROUTES: &[RouteDoc] = &[
             Verb::ManageSecrets,
             "Removes a secret.",
             &[Answer { status: 204, what: "It is gone.", media: "", schema: "", headers: &[] }],
-            &[ANY, NAMED, &[&STORE_FULL]],
+            &[ANY, QUERY, NAMED, &[&STORE_FULL]],
         ),
         "trust",
     ),
@@ -313,7 +313,7 @@ pub(super) const ROUTES: &[RouteDoc] = &[
         Verb::ReadTenants,
         "The tenants that have a record.",
         &[json(200, "A page.", "Tenants")],
-        &[ANY, QUERY],
+        &[ANY, QUERY, NAMED],
     ),
     with(
         ask(
@@ -323,7 +323,7 @@ pub(super) const ROUTES: &[RouteDoc] = &[
             Verb::ManageTenants,
             "Makes the record of a tenant.",
             &[json_with(201, "The tenant.", "Tenant", &["Location"])],
-            &[ANY, BODY, &[&ALREADY_EXISTS], WRITE],
+            &[ANY, BODY, NAMED, &[&ALREADY_EXISTS], WRITE],
         ),
         "NewTenant",
         true,
@@ -400,9 +400,16 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
                 ("next_after", or_null(count())),
             ]),
         ),
-        ("KeySet", answer([("keys", list(object!({"type": "object"})))])),
+        ("KeySet", answer([("keys", list(public_key()))])),
         ("SigningKey", answer([("key_id", text())])),
-        ("Envelope", object!({"type": "object"})),
+        (
+            "Envelope",
+            answer([
+                ("payload", told(text(), "JSON, exactly as it was signed.")),
+                ("key_id", text()),
+                ("signature", told(text(), "Base64.")),
+            ]),
+        ),
         (
             "Schemas",
             answer([("schemas", list(named("SchemaVersion"))), ("events", list(named("SchemaVersion")))]),
@@ -412,7 +419,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
             "RegisteredSchema",
             answer([("name", text()), ("version", count()), ("schema", named("JsonSchema"))]),
         ),
-        ("JsonSchema", object!({"type": "object"})),
+        ("JsonSchema", object!({"type": ["object", "boolean"]})),
         ("Secrets", answer([("secrets", list(named("Secret")))])),
         (
             "Secret",
@@ -422,48 +429,63 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
             "NewSecret",
             request(
                 &["value"],
-                [("value", object!({"type": "string", "minLength": 1, "pattern": "^[ -~]+$"}))],
+                [(
+                    "value",
+                    object!({
+                        "type": "string", "minLength": 1, "maxLength": SECRET_MAX_BYTES, "pattern": "^[ -~]+$",
+                    }),
+                )],
             ),
         ),
-        ("Tenants", object!({"type": "object", "required": ["tenants"]})),
-        ("Tenant", object!({"type": "object", "required": ["name", "disabled"]})),
+        ("Tenants", answer([("tenants", list(named("Tenant"))), ("next_cursor", or_null(text()))])),
+        (
+            "Tenant",
+            answer([
+                ("name", text()),
+                ("created_at", time()),
+                ("disabled", flag()),
+                ("limits", named("Limits")),
+            ]),
+        ),
         (
             "NewTenant",
-            request(&["name"], [("name", short(128)), ("disabled", flag()), ("limits", named("Limits"))]),
+            request(
+                &["name"],
+                [("name", word()), ("disabled", flag()), ("limits", or_null(named("Limits")))],
+            ),
         ),
-        ("TenantChange", request(&[], [("disabled", flag()), ("limits", named("Limits"))])),
-        ("Limits", limits()),
+        ("TenantChange", request(&[], [("disabled", flag()), ("limits", or_null(named("Limits")))])),
+        ("Limits", told(request(&[], limits()), "What is left out has no limit of the tenant's own.")),
         ("Usage", usage()),
         ("SealedAnew", answer([("sealed_anew", count())])),
     ]
 }
 
-/// What a tenant may use; a member that is not there, or null, is unlimited.
-fn limits() -> Value {
+/// A name of visible ASCII characters without a space.
+fn word() -> Value {
+    object!({"type": "string", "pattern": "^[!-~]{1,128}$"})
+}
+
+/// The quotas of a tenant.
+fn limits() -> [(&'static str, Value); 8] {
     let number = |max: u64| object!({"type": ["integer", "null"], "minimum": 0, "maximum": max});
     let (small, large) = (|| number(u32::MAX.into()), || number(u64::MAX));
-    request(
-        &[],
-        [
-            ("timers_pending", large()),
-            ("creates_per_s", small()),
-            ("changes_per_s", small()),
-            ("reads_per_s", small()),
-            (
-                "fires_per_s",
-                told(
-                    small(),
-                    "Fires whose actions begin in a second; what is over it waits, and is never refused.",
-                ),
+    [
+        ("timers_pending", told(large(), "Timers that have not ended.")),
+        ("creates_per_s", told(small(), "New timers in a second.")),
+        ("changes_per_s", told(small(), "Changes to timers in a second.")),
+        ("reads_per_s", told(small(), "Questions in a second.")),
+        (
+            "fires_per_s",
+            told(
+                small(),
+                "Fires whose actions begin in a second; what is over it waits, and is never refused.",
             ),
-            (
-                "fires_burst",
-                told(small(), "Of these, so many at once after a quiet time; one second's worth."),
-            ),
-            ("payload_bytes", large()),
-            ("streams", large()),
-        ],
-    )
+        ),
+        ("fires_burst", told(small(), "Of these, so many at once after a quiet time; one second's worth.")),
+        ("payload_bytes", told(large(), "Bytes of text in one timer.")),
+        ("streams", told(large(), "Streams of events that are open at once.")),
+    ]
 }
 
 fn usage() -> Value {
@@ -479,6 +501,10 @@ fn usage() -> Value {
         required.retain(|name| name != "fires_left");
     }
     usage
+}
+
+fn public_key() -> Value {
+    object!({"type": "object", "required": ["kty", "crv", "kid", "x"]})
 }
 
 fn key_fields() -> [(&'static str, Value); 14] {
@@ -502,18 +528,33 @@ fn key_fields() -> [(&'static str, Value); 14] {
 }
 
 fn new_key_body() -> Value {
-    request(
+    let mut scopes = list(one_of_texts(Verb::ALL.iter().map(|verb| verb.as_str())));
+    scopes["minItems"] = 1.into();
+    let mut schema = request(
         &["name", "role"],
         [
-            ("name", short(128)),
+            ("name", key_name()),
             ("role", one_of_texts(Role::ALL.into_iter().map(Role::as_str))),
-            ("scopes", or_null(list(one_of_texts(Verb::ALL.iter().map(|verb| verb.as_str()))))),
-            ("agent", or_null(short(128))),
+            ("scopes", or_null(scopes)),
+            ("agent", or_null(word())),
             ("every_tenant", flag()),
             ("expires_at", or_null(time())),
             ("expires_after", or_null(named("Duration"))),
         ],
-    )
+    );
+    let of_agent = object!({"required": ["role"], "properties": {"role": {"const": Role::Agent.as_str()}}});
+    schema["allOf"] = object!([
+        {"if": of_agent, "then": given(&["agent"])},
+        {"not": given(&["expires_at", "expires_after"])},
+    ]);
+    schema
+}
+
+/// Not blank, and without control characters.
+fn key_name() -> Value {
+    const ANY: &str = r"[^\u0000-\u001f\u007f-\u009f]*";
+    const SEEN: &str = r"[^\s\u0000-\u001f\u007f-\u009f]";
+    object!({"type": "string", "maxLength": 100, "pattern": format!("^{ANY}{SEEN}{ANY}$")})
 }
 
 /// The parameters in their paths, by the name in braces.

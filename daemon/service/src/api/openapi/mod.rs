@@ -104,10 +104,16 @@ fn operation(route: &RouteDoc) -> Value {
         operation["parameters"] = named.into();
     }
     if let Some(body) = &route.body {
+        // Where no field is needed the body may be empty, but the Content-Type may not be left out, as OpenAPI has it
+        // for a body that is not required: that header is what keeps the forms of other sites out.
         operation["requestBody"] = json!({
-            "required": body.is_needed,
+            "required": true,
             "content": {JSON: {"schema": schema::named(body.schema)}},
         });
+        if !body.is_needed {
+            operation["requestBody"]["description"] =
+                "The body may be empty; its Content-Type has to be there all the same.".into();
+        }
     }
     operation
 }

@@ -1,6 +1,7 @@
 //! The parameters of queries, paths and headers, and the headers of answers.
 
 use super::schema::{duration, id, one_of, text, time, told};
+use crate::api::query::FILTERS_MAX;
 use crate::api::{PAGE_DEFAULT, PAGE_MAX};
 use crate::render::words::{EVENT_KINDS, STATES};
 use minoots_kernel::definition::{IDEMPOTENCY_KEY_MAX_BYTES, REASON_MAX_BYTES};
@@ -44,7 +45,7 @@ pub(super) fn all() -> Value {
         (
             "If-Match",
             in_header(
-                json!({"type": "string", "pattern": format!("^(\\*|{tag})$")}),
+                json!({"anyOf": [{"const": "*"}, {"type": "string", "pattern": format!("^{tag}$")}]}),
                 "If-Match",
                 "Only if the timer still has this version.",
             ),
@@ -75,7 +76,7 @@ fn one(schema: Value, name: &str, what: &str) -> Value {
 }
 
 fn many(of: Value, name: &str, what: &str) -> Value {
-    let schema = json!({"type": "array", "items": of, "maxItems": 100});
+    let schema = json!({"type": "array", "items": of, "maxItems": FILTERS_MAX});
     json!({
         "name": name, "in": "query", "style": "form", "explode": true, "schema": schema, "description": what,
     })

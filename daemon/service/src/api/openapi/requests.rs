@@ -1,15 +1,16 @@
 //! The schemas of what is sent.
 
 use super::schema::{
-    count, duration, id, list, list_to, map, named, one_of, or_null, request, short, text, time, told,
+    count, duration, id, list, list_to, map, named, one_of, or_null, or_nulls, request, short, text, time,
+    told,
 };
 use crate::api::PAGE_MAX;
 use crate::render::words::{FOLDS, GAPS, MODES, OVERLAPS, STATES, UPSTREAM_ONS};
 use minoots_kernel::definition::{
-    ACTIONS_MAX, CATCH_UP_MAX, IDEMPOTENCY_KEY_MAX_BYTES, LABEL_MAX_BYTES, LABELS_MAX, NAME_MAX_BYTES,
-    REASON_MAX_BYTES, UPSTREAMS_MAX,
+    ACTIONS_MAX, CATCH_UP_MAX, DETAIL_MAX_BYTES, IDEMPOTENCY_KEY_MAX_BYTES, LABEL_MAX_BYTES, LABELS_MAX,
+    NAME_MAX_BYTES, REASON_MAX_BYTES, UPSTREAMS_MAX,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Every one, by name.
 pub(super) fn schemas() -> Vec<(&'static str, Value)> {
@@ -59,51 +60,61 @@ fn new_timer() -> Value {
     let mut schema = request(
         &["name"],
         [
-            ("name", told(short(NAME_MAX_BYTES), "For people; need not be unique.")),
-            ("after", told(duration(), "It fires so long after it is created.")),
-            ("at", told(time(), "It fires at this moment of corrected time.")),
-            ("every", told(duration(), "It fires again and again at this distance.")),
-            ("mode", told(one_of(&MODES), "What the distance is counted from.")),
-            ("anchor", told(time(), "A moment of the grid.")),
-            ("cron", told(text(), "Five fields, or six with the second first.")),
-            ("zone", told(text(), "Of the IANA database; UTC when it is left out.")),
-            ("gap", one_of(&GAPS)),
-            ("fold", one_of(&FOLDS)),
-            ("exclude_dates", list(json!({"type": "string", "format": "date"}))),
-            ("start", told(time(), "Nothing fires before it.")),
-            ("end", told(time(), "Nothing fires at it or after it.")),
-            ("count", told(count(), "How often it fires at most.")),
-            ("jitter", duration()),
-            ("misfire", named("Misfire")),
-            ("grace", told(duration(), "How late an occurrence may be before it counts as missed.")),
-            ("overlap", one_of(&OVERLAPS)),
-            ("priority", json!({"type": "integer", "minimum": i8::MIN, "maximum": i8::MAX})),
-            ("expire_after", duration()),
-            ("start_after", named("StartAfter")),
+            ("name", told(named_text(NAME_MAX_BYTES), "For people; need not be unique.")),
+            ("after", or_null(told(duration(), "It fires so long after it is created."))),
+            ("at", or_null(told(time(), "It fires at this moment of corrected time."))),
+            ("every", or_null(told(duration(), "It fires again and again at this distance."))),
+            ("mode", or_null(told(one_of(&MODES), "What the distance is counted from."))),
+            ("anchor", or_null(told(time(), "A moment of the grid."))),
+            ("cron", or_null(told(text(), "Five fields, or six with the second first."))),
+            ("zone", or_null(told(text(), "Of the IANA database; UTC when it is left out."))),
+            ("gap", or_null(one_of(&GAPS))),
+            ("fold", or_null(one_of(&FOLDS))),
+            ("exclude_dates", or_null(list(json!({"type": "string", "format": "date"})))),
+            ("start", or_null(told(time(), "Nothing fires before it."))),
+            ("end", or_null(told(time(), "Nothing fires at it or after it."))),
+            ("count", or_null(told(count(), "How often it fires at most."))),
+            ("jitter", or_null(duration())),
+            ("misfire", or_null(named("Misfire"))),
+            ("grace", or_null(told(duration(), "How late an occurrence may be before it counts as missed."))),
+            ("overlap", or_null(one_of(&OVERLAPS))),
+            ("priority", or_null(json!({"type": "integer", "minimum": i8::MIN, "maximum": i8::MAX}))),
+            ("expire_after", or_null(duration())),
+            ("start_after", or_null(named("StartAfter"))),
             ("actions", list_to(named("NewAction"), ACTIONS_MAX)),
             ("labels", named("Labels")),
             ("tags", tags()),
             ("metadata", told(json!({}), "Any JSON; it comes back as it was sent.")),
             (
                 "idempotency_key",
-                json!({"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_MAX_BYTES}),
+                or_null(json!({"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_MAX_BYTES})),
             ),
-            ("agent", told(short(LABEL_MAX_BYTES), "Whose it is; kept as the label `agent`.")),
-            ("team", told(short(LABEL_MAX_BYTES), "Whose it is; kept as the label `team`.")),
+            ("agent", or_null(told(short(LABEL_MAX_BYTES), "Whose it is; kept as the label `agent`."))),
+            ("team", or_null(told(short(LABEL_MAX_BYTES), "Whose it is; kept as the label `team`."))),
             (
                 "payload_schema",
-                told(text(), "What the metadata is checked against: a name, or `name@version`."),
+                or_null(told(text(), "What the metadata is checked against: a name, or `name@version`.")),
             ),
-            ("agent_binding", told(json!({"type": "object"}), "Which agent receives its commands.")),
+            ("agent_binding", or_null(told(json!({"type": "object"}), "Which agent receives its commands."))),
         ],
     );
-    schema["oneOf"] =
-        ["after", "at", "every", "cron"].iter().map(|rule| json!({"required": [rule]})).collect();
-    schema["dependentRequired"] = json!({
-        "mode": ["every"], "anchor": ["every"],
-        "zone": ["cron"], "gap": ["cron"], "fold": ["cron"], "exclude_dates": ["cron"],
-    });
+    schema["oneOf"] = ["after", "at", "every", "cron"].iter().map(|rule| given(&[rule])).collect();
+    let of_interval = ["mode", "anchor"].map(|field| (field, given(&["every"])));
+    let of_cron = ["zone", "gap", "fold", "exclude_dates"].map(|field| (field, given(&["cron"])));
+    let needs = of_interval.into_iter().chain(of_cron);
+    schema["allOf"] = needs.map(|(field, rule)| json!({"if": given(&[field]), "then": rule})).collect();
     schema
+}
+
+/// These fields are there, and none of them is null.
+pub(super) fn given(fields: &[&str]) -> Value {
+    let not_null = fields.iter().map(|field| (field.to_string(), json!({"not": {"type": "null"}})));
+    json!({"required": fields, "properties": not_null.collect::<Map<_, _>>()})
+}
+
+/// Text that is not empty.
+fn named_text(max: usize) -> Value {
+    json!({"type": "string", "minLength": 1, "maxLength": max})
 }
 
 fn new_action() -> Value {
@@ -118,7 +129,7 @@ fn new_action() -> Value {
                 ),
             ),
             ("kind", told(text(), "Which connector carries it out: `webhook`.")),
-            ("parameters", told(json!({"type": "object"}), "The connector's.")),
+            ("parameters", or_null(told(json!({"type": "object"}), "The connector's."))),
         ],
     )
 }
@@ -138,29 +149,29 @@ fn misfire() -> Value {
 }
 
 fn start_after() -> Value {
-    let mut timers = list_to(request(&["id"], [("id", id()), ("on", one_of(&UPSTREAM_ONS))]), UPSTREAMS_MAX);
+    let mut timers =
+        list_to(request(&["id"], [("id", id()), ("on", or_null(one_of(&UPSTREAM_ONS)))]), UPSTREAMS_MAX);
     timers["minItems"] = 1.into();
     let need = json!({
         "description": "How many of them it takes.",
         "oneOf": [{"type": "string", "enum": ["all", "any"]}, {"type": "integer", "minimum": 1, "maximum": UPSTREAMS_MAX}],
     });
-    request(&["timers"], [("timers", timers), ("need", need)])
+    request(&["timers"], [("timers", timers), ("need", or_null(need))])
 }
 
 fn new_due() -> Value {
     let mut schema = request(
         &[],
-        [
+        or_nulls([
             ("at", told(time(), "To this moment.")),
             ("after", told(duration(), "So long from now.")),
             (
                 "extend_by",
                 told(duration(), "So long after its present due time; a negative one brings it forward."),
             ),
-        ],
+        ]),
     );
-    schema["minProperties"] = 1.into();
-    schema["maxProperties"] = 1.into();
+    schema["oneOf"] = ["at", "after", "extend_by"].iter().map(|way| given(&[way])).collect();
     schema
 }
 
@@ -169,8 +180,8 @@ fn acknowledgement() -> Value {
         &["firing_id"],
         [
             ("firing_id", told(text(), "The timer's latest fire.")),
-            ("by", told(or_null(short(REASON_MAX_BYTES)), "Who answered.")),
-            ("note", told(or_null(short(REASON_MAX_BYTES)), "In their words.")),
+            ("by", told(or_null(short(NAME_MAX_BYTES)), "Who answered.")),
+            ("note", told(or_null(short(DETAIL_MAX_BYTES)), "In their words.")),
         ],
     )
 }
@@ -178,11 +189,14 @@ fn acknowledgement() -> Value {
 fn change_of_many(has_reason: bool) -> Value {
     let (ids, filter) = (list_to(id(), PAGE_MAX), named("TimerFilter"));
     let mut schema = if has_reason {
-        request(&[], [("ids", ids), ("filter", filter), ("reason", reason())])
+        request(&[], [("ids", or_null(ids)), ("filter", or_null(filter)), ("reason", reason())])
     } else {
-        request(&[], [("ids", ids), ("filter", filter)])
+        request(
+            &[],
+            [("ids", or_null(ids)), ("filter", or_null(filter)), ("reason", json!({"type": "null"}))],
+        )
     };
-    schema["oneOf"] = json!([{"required": ["ids"]}, {"required": ["filter"]}]);
+    schema["oneOf"] = json!([given(&["ids"]), given(&["filter"])]);
     schema
 }
 
@@ -193,13 +207,13 @@ fn timer_filter() -> Value {
     let filter = request(
         &[],
         [
-            ("state", json!({"oneOf": [state, states]})),
-            ("agent", text()),
-            ("team", text()),
+            ("state", or_null(json!({"oneOf": [state, states]}))),
+            ("agent", or_null(text())),
+            ("team", or_null(text())),
             ("labels", map(text())),
             ("tags", list(text())),
-            ("due_from", time()),
-            ("due_until", time()),
+            ("due_from", or_null(time())),
+            ("due_until", or_null(time())),
         ],
     );
     told(filter, "Which timers; `{}` finds every one.")

@@ -178,7 +178,7 @@ const fn verb_of_many(
         parameters: &[],
         body: body(schema),
         answers: THE_CHANGES,
-        errors: &[ANY, BODY, WRITE, TIMES],
+        errors: &[ANY, BODY, WRITE, TIMES, &[&INVALID_TIMER]],
     }
 }
 

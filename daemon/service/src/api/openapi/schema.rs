@@ -76,7 +76,7 @@ pub(super) fn one_of<T: Copy + PartialEq>(words: &Words<T>) -> Value {
 /// That, or null.
 pub(super) fn or_null(mut schema: Value) -> Value {
     match schema.get("type").and_then(Value::as_str) {
-        Some(name) if schema.get("enum").is_none() => {
+        Some(name) if schema.get("enum").is_none() && schema.get("oneOf").is_none() => {
             schema["type"] = json!([name, "null"]);
             schema
         }
@@ -110,6 +110,11 @@ pub(super) fn request<const N: usize>(needed: &[&str], fields: [(&str, Value); N
 
 fn properties<const N: usize>(fields: [(&str, Value); N]) -> Value {
     fields.into_iter().map(|(name, schema)| (name.to_string(), schema)).collect::<Map<_, _>>().into()
+}
+
+/// Fields that may be null as well, which is the same as leaving them out.
+pub(super) fn or_nulls<const N: usize>(fields: [(&'static str, Value); N]) -> [(&'static str, Value); N] {
+    fields.map(|(name, schema)| (name, or_null(schema)))
 }
 
 /// One of these texts.

@@ -123,10 +123,12 @@ pub(in crate::api::grpc) fn change(
     sent: Option<v2::change_timers_request::Change>,
 ) -> Result<Change, ApiError> {
     use v2::change_timers_request::Change as Sent;
-    match sent {
-        Some(Sent::Cancel(v2::CancelChange { reason })) => Ok(Change::Cancel { reason }),
-        Some(Sent::Pause(v2::PauseChange { reason })) => Ok(Change::Pause { reason }),
-        Some(Sent::Resume(v2::ResumeChange {})) => Ok(Change::Resume),
-        None => Err(ApiError::new(&INVALID_FIELD, "set exactly one of cancel, pause and resume")),
-    }
+    let change = match sent {
+        Some(Sent::Cancel(v2::CancelChange { reason })) => Change::Cancel { reason },
+        Some(Sent::Pause(v2::PauseChange { reason })) => Change::Pause { reason },
+        Some(Sent::Resume(v2::ResumeChange {})) => Change::Resume,
+        None => return Err(ApiError::new(&INVALID_FIELD, "set exactly one of cancel, pause and resume")),
+    };
+    change.check()?;
+    Ok(change)
 }
