@@ -69,7 +69,7 @@ pub enum TenantsVerb {
     Set {
         /// Its name.
         name: String,
-        /// A JSON object, as {"limits": {"pending": 1000}}.
+        /// A JSON object, as {"limits": {"timers_pending": 1000}}.
         settings: String,
     },
     /// Let a tenant do nothing more; its limits stay.

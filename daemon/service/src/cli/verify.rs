@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 /// What is signed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Signed {
+pub(super) enum Signed {
     /// The receipt of a fire.
     Receipt,
     /// An event.
