@@ -91,7 +91,7 @@ fn a_timer_from_create_to_cancel() {
     let ended = json(url, &["timers", "watch", id, "--until-fired"]).pop().unwrap();
     assert_eq!(ended["state"], "completed");
     assert_eq!(json(url, &["timers", "history", id])[0]["outcome"]["kind"], "fired");
-    assert!(text(url, &["timers", "history", id]).contains("by hand"));
+    assert!(text(url, &["timers", "history", id]).contains(" s early"));
     let firing = ended["last_fire"]["firing_id"].as_str().unwrap();
     assert!(
         json(url, &["timers", "ack", firing, "--by", "me"])[0]["last_fire"]["acknowledged_at"].is_string()

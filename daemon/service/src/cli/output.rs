@@ -66,10 +66,18 @@ pub(super) fn list(items: &[Value], what: &str, is_json: bool) -> Result<(), Fai
 }
 
 /// A span in nanoseconds as people read it.
-pub(super) fn span(ns: i64) -> String {
+fn span(ns: i64) -> String {
     match ns.unsigned_abs() {
         0..1_000_000_000 => format!("{:.3} ms", ns as f64 / 1e6),
         _ => format!("{:.3} s", ns as f64 / 1e9),
+    }
+}
+
+/// How long after its due time something came.
+pub(super) fn lateness(ns: i64) -> String {
+    match ns {
+        0.. => format!("{} late", span(ns)),
+        _ => format!("{} early", span(ns.saturating_neg())),
     }
 }
 

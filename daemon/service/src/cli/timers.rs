@@ -265,10 +265,7 @@ fn show_event(event: &TimerEvent, remote: &Remote) -> Result<(), Failure> {
     if remote.json {
         return output::json(event);
     }
-    let lateness = event.lateness_ns.map_or(String::new(), |ns| match ns {
-        0.. => format!(" {} late", output::span(ns)),
-        _ => " before its due time".into(),
-    });
+    let lateness = event.lateness_ns.map_or(String::new(), |ns| format!(" {}", output::lateness(ns)));
     let reason = event.reason.as_deref().map_or(String::new(), |r| format!(" ({r})"));
     output::line(&format!("{} {} {}{lateness}{reason}", time(event.at), event.kind, event.timer_id))
 }
@@ -385,9 +382,7 @@ async fn history(client: &TimerClient, id: &str, limit: usize, remote: &Remote) 
     let rows = entries.iter().map(|e| {
         let (what, how) = match &e.outcome {
             HistoryOutcome::Fired { by_hand: true, .. } => ("fired", "by hand".into()),
-            HistoryOutcome::Fired { lateness_ns, .. } => {
-                ("fired", format!("{} late", output::span(*lateness_ns)))
-            }
+            HistoryOutcome::Fired { lateness_ns, .. } => ("fired", output::lateness(*lateness_ns)),
             HistoryOutcome::Skipped { count, reason } => ("skipped", format!("{count} for {reason}")),
             _ => ("waiting", String::new()),
         };
