@@ -22,7 +22,7 @@ pub struct Timer(pub(super) v2::TimerDefinition);
 
 impl Timer {
     fn of(schedule: v2::timer_definition::Schedule) -> Self {
-        Self(v2::TimerDefinition { schedule: Some(schedule), ..Default::default() })
+        Self(v2::TimerDefinition { name: "timer".into(), schedule: Some(schedule), ..Default::default() })
     }
 
     /// Fires so long after it is created.
@@ -52,7 +52,7 @@ impl Timer {
         }))
     }
 
-    /// A name for people.
+    /// A name for people; `timer` without one.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.0.name = name.into();
         self

@@ -32,3 +32,8 @@ pub use minoots_proto::v2 as wire;
 pub use times::rfc3339;
 pub use view::{ActionResult, Fire, HistoryEntry, HistoryOutcome, Schedule, State, TimerEvent, TimerInfo};
 pub use watch::{From, Watch, WatchItem, WatchQuery};
+
+/// The samples of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/timers-rust.md")]
+pub struct Guide;

@@ -1,7 +1,6 @@
 //! `minoots`: the program.
 #![forbid(unsafe_code)]
 
-use clap::Parser;
 use minoots::cli::{Cli, ServeArgs, Verb};
 use minoots::config::Config;
 use minoots::serve::Service;
@@ -17,7 +16,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let Cli { verb, remote } = Cli::parse();
+    let Cli { verb, remote } = Cli::from_command_line();
     match verb {
         Verb::Serve(args) => serve(args),
         verb => minoots::cli::run(verb, &remote),

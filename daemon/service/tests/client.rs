@@ -11,8 +11,12 @@ use std::time::Duration;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 async fn service(data: &std::path::Path) -> (Service, TimerClient) {
+    service_at(data, "127.0.0.1:0".parse().unwrap()).await
+}
+
+async fn service_at(data: &std::path::Path, listen: std::net::SocketAddr) -> (Service, TimerClient) {
     let config = Config {
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen,
         data_dir: data.into(),
         shm_name: DEFAULT_SHM.into(),
         partitions: 1,
@@ -108,4 +112,54 @@ async fn nobody_there_is_told_as_such() {
     let e = client.get("x").await.unwrap_err();
     assert_eq!(e.code(), "unreachable", "{e}");
     assert_eq!(TimerClient::connect("127.0.0.1:1").unwrap_err().code(), "config");
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_after_the_service_is_restarted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, client) = service(dir.path()).await;
+    let addr = first.addr;
+    let a = client.create(Timer::after(HOUR).name("a")).await.unwrap();
+    let retry = Retry { attempts: 200, backoff_initial: Duration::from_millis(50), ..Default::default() };
+    let patient = TimerClient::builder().retry(retry).connect(&format!("http://{addr}")).unwrap();
+    let mut watch = patient.watch(WatchQuery { from: From::Beginning, ..Default::default() }).await.unwrap();
+    let WatchItem::Event(event) = watch.next().await.unwrap() else { panic!("an event is first") };
+    assert_eq!(event.timer_id, a.id);
+    first.stop().await;
+    let (second, client) = service_at(dir.path(), addr).await;
+    let b = client.create(Timer::after(HOUR).name("b")).await.unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(60), watch.next()).await.unwrap();
+    let WatchItem::Event(event) = next.unwrap() else { panic!("an event is next") };
+    assert_eq!((event.kind.as_str(), &event.timer_id), ("timer.scheduled", &b.id), "none twice, none lost");
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn refusals_have_their_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (service, client) = service(dir.path()).await;
+    let refused = |timer: Timer| {
+        let client = client.clone();
+        async move { client.create(timer).await.unwrap_err().code().to_string() }
+    };
+    assert_eq!(refused(Timer::after(HOUR).name("")).await, "invalid_timer");
+    assert_eq!(refused(Timer::cron("nonsense", "UTC")).await, "invalid_recurrence");
+    assert_eq!(
+        refused(Timer::after(HOUR).action("a", "telepathy", &serde_json::Value::Null)).await,
+        "unknown_action_kind"
+    );
+    assert_eq!(refused(Timer::after(HOUR).payload_schema("none")).await, "unknown_schema");
+    let a = client.create(Timer::after(HOUR).idempotency_key("k")).await.unwrap();
+    assert_eq!(refused(Timer::after(2 * HOUR).idempotency_key("k")).await, "idempotency_conflict");
+    assert_eq!(client.resume(&a.id, None).await.unwrap_err().code(), "wrong_state");
+    let garbage = WatchQuery { from: From::Cursor("garbage".into()), ..Default::default() };
+    assert_eq!(
+        client.watch(garbage).await.err().map(|e| e.code().to_string()).as_deref(),
+        Some("invalid_field")
+    );
+    let later = client.reschedule(&a.id, Reschedule::Later(HOUR), None).await.unwrap();
+    assert!(later.due_at > a.due_at);
+    let earlier = client.reschedule(&a.id, Reschedule::Earlier(HOUR), None).await.unwrap();
+    assert_eq!(earlier.due_at, a.due_at);
+    service.stop().await;
 }

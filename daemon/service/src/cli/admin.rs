@@ -23,6 +23,9 @@ pub enum KeysVerb {
         /// Only this agent's timers
         #[arg(long)]
         agent: Option<String>,
+        /// For the service's operator: it may act for every tenant
+        #[arg(long)]
+        every_tenant: bool,
         /// It ends after this long, as 30d
         #[arg(long)]
         expires_after: Option<String>,
@@ -38,6 +41,9 @@ pub enum KeysVerb {
     Rotate {
         /// Its id.
         id: String,
+        /// The old secret stays good for so long, as 1h
+        #[arg(long)]
+        overlap: Option<String>,
     },
 }
 
@@ -46,23 +52,47 @@ pub enum KeysVerb {
 pub enum TenantsVerb {
     /// Show the tenants.
     List,
+    /// Show one tenant.
+    Get {
+        /// Its name.
+        name: String,
+    },
     /// Make a tenant.
     Create {
         /// Its name.
         name: String,
+        /// A JSON object with its limits; the service's own without
+        #[arg(long, value_name = "JSON")]
+        limits: Option<String>,
     },
-    /// Change a tenant's settings.
+    /// Change a tenant's limits; those that are not named stay.
     Set {
         /// Its name.
         name: String,
-        /// A JSON object with the settings.
+        /// A JSON object, as {"limits": {"timers_pending": 1000}}.
         settings: String,
     },
-    /// Let a tenant do nothing more.
+    /// Let a tenant do nothing more; its limits stay.
     Disable {
         /// Its name.
         name: String,
     },
+    /// Let a disabled tenant go on.
+    Enable {
+        /// Its name.
+        name: String,
+    },
+    /// Show what the caller's tenant uses of its quotas.
+    Usage,
+}
+
+/// `minoots signing`.
+#[derive(Debug, Subcommand)]
+pub enum SigningVerb {
+    /// Show the public keys, as a JWK set.
+    Keys,
+    /// Sign with a new key from now on; what the old one signed stays good.
+    Rotate,
 }
 
 /// `minoots secrets`.
@@ -118,6 +148,13 @@ impl Rest {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut roots = rustls::RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if let Some(pem) = remote.ca_pem()? {
+            use rustls::pki_types::{CertificateDer, pem::PemObject};
+            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                let certificate = certificate.map_err(|e| Failure::usage(format!("--ca-file: {e}")))?;
+                roots.add(certificate).map_err(|e| Failure::usage(format!("--ca-file: {e}")))?;
+            }
+        }
         let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
@@ -156,7 +193,13 @@ impl Rest {
             let why = format!("{} does not answer: {e}: look whether `minoots serve` runs there", self.url);
             Failure::of_code("unreachable", why)
         };
-        let response = request.send().await.map_err(unreachable)?;
+        let response = request.send().await.map_err(|e| match e.is_builder() {
+            true => Failure::usage(format!(
+                "the request to {:?} cannot be made: {e}: write --url http://HOST:PORT, and a key and tenant of printable ASCII",
+                self.url
+            )),
+            false => unreachable(e),
+        })?;
         let status = response.status();
         let text = response.text().await.map_err(unreachable)?;
         let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
@@ -171,7 +214,7 @@ impl Rest {
 }
 
 /// A name as a part of a path.
-fn part(name: &str) -> String {
+pub(super) fn part(name: &str) -> String {
     form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>().replace('+', "%20")
 }
 
@@ -183,9 +226,39 @@ async fn show(remote: &Remote, method: Method, path: &str, body: Option<String>)
     }
 }
 
+/// Every page of a list.
+async fn show_list(remote: &Remote, path: &str, field: &str) -> Result<(), Failure> {
+    let rest = Rest::new(remote)?;
+    let (mut items, mut at) = (Vec::new(), path.to_string());
+    loop {
+        let mut page = rest.get(&at).await?;
+        if let Some(Value::Array(more)) = page.get_mut(field).map(Value::take) {
+            items.extend(more);
+        }
+        match page["next_cursor"].as_str() {
+            Some(cursor) => at = format!("{path}?cursor={}", part(cursor)),
+            None => return output::list(&items, field, remote.json),
+        }
+    }
+}
+
+fn object(text: &str, what: &str) -> Result<Value, Failure> {
+    let value: Value =
+        serde_json::from_str(text).map_err(|e| Failure::usage(format!("{what} is not JSON: {e}")))?;
+    match value.is_object() {
+        true => Ok(value),
+        false => Err(Failure::usage(format!("{what} is no JSON object: write it as {{\"NAME\": VALUE}}"))),
+    }
+}
+
+fn seconds(text: &str) -> Result<Value, Failure> {
+    let span = super::when::parse_duration(text).map_err(Failure::usage)?;
+    Ok(format!("{}ms", span.as_millis()).into())
+}
+
 pub(super) async fn keys(verb: KeysVerb, remote: &Remote) -> Result<(), Failure> {
     match verb {
-        KeysVerb::Create { name, role, scope, agent, expires_after } => {
+        KeysVerb::Create { name, role, scope, agent, every_tenant, expires_after } => {
             let mut body = json!({"name": name, "role": role});
             if !scope.is_empty() {
                 body["scopes"] = json!(scope);
@@ -193,37 +266,76 @@ pub(super) async fn keys(verb: KeysVerb, remote: &Remote) -> Result<(), Failure>
             if let Some(agent) = agent {
                 body["agent"] = agent.into();
             }
+            if every_tenant {
+                body["every_tenant"] = true.into();
+            }
             if let Some(after) = expires_after {
-                let span = super::when::parse_duration(&after).map_err(Failure::usage)?;
-                body["expires_after"] = format!("{}s", span.as_secs()).into();
+                body["expires_after"] = seconds(&after)?;
             }
             show(remote, Method::POST, "/v1/keys", Some(body.to_string())).await
         }
-        KeysVerb::List => show(remote, Method::GET, "/v1/keys", None).await,
+        KeysVerb::List => show_list(remote, "/v1/keys", "keys").await,
         KeysVerb::Revoke { id } => {
             show(remote, Method::DELETE, &format!("/v1/keys/{}", part(&id)), None).await
         }
-        KeysVerb::Rotate { id } => {
-            show(remote, Method::POST, &format!("/v1/keys/{}/rotate", part(&id)), Some("{}".into())).await
+        KeysVerb::Rotate { id, overlap } => {
+            let body = match overlap {
+                Some(overlap) => json!({"overlap": seconds(&overlap)?}),
+                None => json!({}),
+            };
+            show(remote, Method::POST, &format!("/v1/keys/{}/rotate", part(&id)), Some(body.to_string()))
+                .await
         }
     }
 }
 
+/// A PUT replaces a tenant: what is not to change is read first and sent along.
+async fn change_tenant(remote: &Remote, name: &str, change: Value) -> Result<(), Failure> {
+    let path = format!("/v1/tenants/{}", part(name));
+    let rest = Rest::new(remote)?;
+    let was = rest.get(&path).await?;
+    let mut now = json!({"disabled": was["disabled"], "limits": was["limits"]});
+    for (key, value) in change.as_object().into_iter().flatten() {
+        match (key.as_str(), value.as_object()) {
+            ("limits", Some(limits)) => {
+                limits.iter().for_each(|(name, limit)| now["limits"][name] = limit.clone());
+            }
+            // A name that is not known is the service's to refuse.
+            _ => now[key] = value.clone(),
+        }
+    }
+    output::answer(&rest.send(Method::PUT, &path, Some(now.to_string())).await?, remote.json)
+}
+
 pub(super) async fn tenants(verb: TenantsVerb, remote: &Remote) -> Result<(), Failure> {
     match verb {
-        TenantsVerb::List => show(remote, Method::GET, "/v1/tenants", None).await,
-        TenantsVerb::Create { name } => {
-            show(remote, Method::POST, "/v1/tenants", Some(json!({"name": name}).to_string())).await
+        TenantsVerb::List => show_list(remote, "/v1/tenants", "tenants").await,
+        TenantsVerb::Get { name } => {
+            show(remote, Method::GET, &format!("/v1/tenants/{}", part(&name)), None).await
+        }
+        TenantsVerb::Create { name, limits } => {
+            let mut body = json!({"name": name});
+            if let Some(limits) = limits {
+                body["limits"] = object(&limits, "--limits")?;
+            }
+            show(remote, Method::POST, "/v1/tenants", Some(body.to_string())).await
         }
         TenantsVerb::Set { name, settings } => {
-            serde_json::from_str::<Value>(&settings)
-                .map_err(|e| Failure::usage(format!("the settings are not JSON: {e}")))?;
-            show(remote, Method::PUT, &format!("/v1/tenants/{}", part(&name)), Some(settings)).await
+            change_tenant(remote, &name, object(&settings, "what to set")?).await
         }
-        TenantsVerb::Disable { name } => {
-            let body = json!({"disabled": true}).to_string();
-            show(remote, Method::PUT, &format!("/v1/tenants/{}", part(&name)), Some(body)).await
+        TenantsVerb::Disable { name } => change_tenant(remote, &name, json!({"disabled": true})).await,
+        TenantsVerb::Enable { name } => change_tenant(remote, &name, json!({"disabled": false})).await,
+        TenantsVerb::Usage => show(remote, Method::GET, "/v1/usage", None).await,
+    }
+}
+
+pub(super) async fn signing(verb: SigningVerb, remote: &Remote) -> Result<(), Failure> {
+    match verb {
+        SigningVerb::Keys => {
+            // As JSON the set stays whole: it is what `minoots verify --keys` reads.
+            show(remote, Method::GET, "/.well-known/minoots-keys.json", None).await
         }
+        SigningVerb::Rotate => show(remote, Method::POST, "/v1/signing-keys/rotate", None).await,
     }
 }
 
@@ -234,7 +346,7 @@ pub(super) async fn secrets(verb: SecretsVerb, remote: &Remote) -> Result<(), Fa
             let body = json!({"value": value.trim_end_matches(['\r', '\n'])}).to_string();
             show(remote, Method::PUT, &format!("/v1/secrets/{}", part(&name)), Some(body)).await
         }
-        SecretsVerb::List => show(remote, Method::GET, "/v1/secrets", None).await,
+        SecretsVerb::List => show_list(remote, "/v1/secrets", "secrets").await,
         SecretsVerb::Remove { name } => {
             show(remote, Method::DELETE, &format!("/v1/secrets/{}", part(&name)), None).await
         }
@@ -249,7 +361,19 @@ pub(super) async fn schemas(verb: SchemasVerb, remote: &Remote) -> Result<(), Fa
                 .map_err(|e| Failure::usage(format!("cannot read {}: {e}", file.display())))?;
             show(remote, Method::PUT, &format!("/v1/schemas/{}", part(&name)), Some(text)).await
         }
-        SchemasVerb::List => show(remote, Method::GET, "/v1/schemas", None).await,
+        SchemasVerb::List => {
+            let answer = Rest::new(remote)?.get("/v1/schemas").await?;
+            let of = |field: &str, kind: &str| {
+                let entries = answer[field].as_array().cloned().unwrap_or_default();
+                let kind = kind.to_string();
+                entries.into_iter().map(move |mut entry| {
+                    entry["kind"] = kind.clone().into();
+                    entry
+                })
+            };
+            let all: Vec<_> = of("schemas", "payload").chain(of("events", "event")).collect();
+            output::list(&all, "schemas", remote.json)
+        }
         SchemasVerb::Get { name, version } => {
             let version = version.map_or(String::new(), |v| format!("/{v}"));
             show(remote, Method::GET, &format!("/v1/schemas/{}{version}", part(&name)), None).await

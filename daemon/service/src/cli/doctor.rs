@@ -67,7 +67,7 @@ pub(super) async fn run(data: Option<&Path>, remote: &Remote) -> Result<(), Fail
     }
     if !remote.json {
         let rows = checks.iter().map(|c| vec![c.level.to_string(), c.name.to_string(), c.detail.clone()]);
-        output::table(&["", "CHECK", "DETAIL"], rows)?;
+        output::table(&["LEVEL", "CHECK", "DETAIL"], rows)?;
     }
     match checks.iter().filter(|c| c.level == "fail").count() {
         0 => Ok(()),

@@ -1,12 +1,14 @@
 //! The command line of `minoots`.
 
 mod admin;
+mod bulk;
 mod doctor;
 mod import;
 mod offline;
 mod output;
 mod serve;
 mod timers;
+mod verify;
 pub mod when;
 
 pub use serve::ServeArgs;
@@ -21,7 +23,7 @@ const DEFAULT_URL: &str = "http://127.0.0.1:7878";
 
 /// A durable timer service that fires on bounded time.
 #[derive(Debug, Parser)]
-#[command(name = "minoots", version, about)]
+#[command(name = "minoots", version, about, args_override_self = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -47,6 +49,9 @@ pub struct Remote {
     /// Read the API key from this file; otherwise it is taken from the variable MINOOTS_API_KEY
     #[arg(long, global = true, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
+    /// Trust the certificates of this PEM file beside the system's
+    #[arg(long, global = true, value_name = "FILE", env = "MINOOTS_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
     /// Speak for this tenant
     #[arg(long, global = true, env = "MINOOTS_TENANT")]
     pub tenant: Option<String>,
@@ -78,6 +83,11 @@ pub enum Verb {
     /// Schemas of payloads.
     #[command(subcommand)]
     Schemas(admin::SchemasVerb),
+    /// The keys that the service signs with.
+    #[command(subcommand)]
+    Signing(admin::SigningVerb),
+    /// Check what the service signed.
+    Verify(verify::VerifyArgs),
     /// Access policies.
     #[command(subcommand)]
     Policy(offline::PolicyVerb),
@@ -129,10 +139,21 @@ impl Failure {
     fn of_code(code: &str, detail: String) -> Self {
         let exit = match code {
             "unreachable" => 4,
-            "config" => 2,
+            "config" | "missing_field" | "time_in_past" | "time_too_far" => 2,
+            word if word.starts_with("invalid_") || word.starts_with("unknown_") => 2,
             word if word.ends_with("not_found") => 3,
             _ => 1,
         };
+        // What the service says in the words of REST, in those of this program.
+        let words = [
+            ("GET /v1/tenants lists", "`minoots tenants list` shows"),
+            ("GET /v1/keys lists", "`minoots keys list` shows"),
+            ("GET /v1/timers lists", "`minoots timers list` shows"),
+            ("GET /v1/schemas lists", "`minoots schemas list` shows"),
+            ("GET /v1/secrets lists", "`minoots secrets list` shows"),
+            ("change it with PUT", "change it with `set`"),
+        ];
+        let detail = words.iter().fold(detail, |text, (rest, verb)| text.replace(rest, verb));
         Self { exit, code: code.into(), detail }
     }
 }
@@ -153,7 +174,37 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+impl Cli {
+    /// The command line of this process. A wrong one ends it, with exit code 2.
+    pub fn from_command_line() -> Self {
+        use clap::error::{ContextKind, ContextValue, ErrorKind};
+        Self::try_parse().unwrap_or_else(|e| {
+            // `create -5m` is meant as a time, and looks like a flag.
+            let is_negative = |word: &str| word.strip_prefix('-').is_some_and(|w| w.starts_with(|c: char| c.is_ascii_digit()));
+            match e.get(ContextKind::InvalidArg) {
+                Some(ContextValue::String(word)) if e.kind() == ErrorKind::UnknownArgument && is_negative(word) => {
+                    eprintln!("minoots: a time that begins with {word} lies in the past: a timer fires later: write it as \"in 5m\"");
+                    std::process::exit(2)
+                }
+                _ => e.exit(),
+            }
+        })
+    }
+}
+
 impl Remote {
+    fn ca_pem(&self) -> Result<Option<String>, Failure> {
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path).map_err(|e| {
+                Failure::usage(format!(
+                    "cannot read the certificates {}: {e}: name a PEM file",
+                    path.display()
+                ))
+            })
+        };
+        self.ca_file.as_ref().map(read).transpose()
+    }
+
     /// The key from the file or the environment. It is no flag: other users of a machine see those.
     fn api_key(&self) -> Result<Option<String>, Failure> {
         let text = match &self.api_key_file {
@@ -199,6 +250,8 @@ async fn dispatch(verb: Verb, remote: &Remote) -> Result<(), Failure> {
         Verb::Tenants(verb) => admin::tenants(verb, remote).await,
         Verb::Secrets(verb) => admin::secrets(verb, remote).await,
         Verb::Schemas(verb) => admin::schemas(verb, remote).await,
+        Verb::Signing(verb) => admin::signing(verb, remote).await,
+        Verb::Verify(args) => verify::run(args, remote).await,
         Verb::Policy(verb) => offline::policy(verb, remote),
         Verb::Audit(verb) => offline::audit(verb, remote).await,
         Verb::Import(args) => import::run(args, remote).await,

@@ -74,12 +74,20 @@ pub(super) async fn audit(verb: AuditVerb, remote: &Remote) -> Result<(), Failur
         AuditVerb::Export { dir, after } => {
             let filters = audit::Filters { after, ..Default::default() };
             let written = audit::export(&dir, &filters, &mut std::io::stdout().lock());
-            written.map(|_| ()).map_err(|e| at(&dir, e))
+            match written {
+                Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                written => written.map(|_| ()).map_err(|e| at(&dir, e)),
+            }
         }
         AuditVerb::Tail { after } => {
-            let page = Rest::new(remote)?.get(&format!("/v1/audit?after={after}")).await?;
-            for line in page["lines"].as_array().into_iter().flatten() {
-                output::line(line.as_str().unwrap_or(&line.to_string()))?;
+            let rest = Rest::new(remote)?;
+            let mut next = Some(after);
+            while let Some(after) = next {
+                let page = rest.get(&format!("/v1/audit?after={after}")).await?;
+                for line in page["lines"].as_array().into_iter().flatten() {
+                    output::line(line.as_str().unwrap_or(&line.to_string()))?;
+                }
+                next = page["next_after"].as_u64().filter(|n| *n > after);
             }
             Ok(())
         }

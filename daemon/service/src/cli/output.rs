@@ -2,6 +2,7 @@
 
 use super::Failure;
 use serde::Serialize;
+use serde_json::Value;
 use std::io::Write;
 
 /// Writes to standard output. A reader that has gone away is no failure.
@@ -37,28 +38,59 @@ pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     line(&text.join("\n"))
 }
 
-/// JSON of the service as people read it: a list as a table, an object as lines.
-pub(super) fn answer(value: &serde_json::Value, is_json: bool) -> Result<(), Failure> {
-    use serde_json::Value;
-    if is_json {
-        return json(value);
-    }
-    let cell = |v: &Value| match v {
+fn cell(value: &Value) -> String {
+    match value {
         Value::String(s) => s.clone(),
         Value::Null => "-".into(),
         other => other.to_string(),
-    };
+    }
+}
+
+/// A list: one object for each line, or a table; `what` names its entries where there are none.
+pub(super) fn list(items: &[Value], what: &str, is_json: bool) -> Result<(), Failure> {
+    if is_json {
+        return items.iter().try_for_each(json);
+    }
+    if items.is_empty() {
+        return line(&format!("no {what}"));
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for (key, value) in items.iter().filter_map(Value::as_object).flatten() {
+        if !value.is_null() && !names.contains(&key.as_str()) {
+            names.push(key);
+        }
+    }
+    let header: Vec<_> = names.iter().map(|n| n.to_uppercase().replace('_', " ")).collect();
+    let header: Vec<_> = header.iter().map(String::as_str).collect();
+    table(&header, items.iter().map(|i| names.iter().map(|n| cell(&i[*n])).collect()))
+}
+
+/// A span in nanoseconds as people read it.
+fn span(ns: i64) -> String {
+    match ns.unsigned_abs() {
+        0..1_000_000_000 => format!("{:.3} ms", ns as f64 / 1e6),
+        _ => format!("{:.3} s", ns as f64 / 1e9),
+    }
+}
+
+/// How long after its due time something came.
+pub(super) fn lateness(ns: i64) -> String {
+    match ns {
+        0.. => format!("{} late", span(ns)),
+        _ => format!("{} early", span(ns.saturating_neg())),
+    }
+}
+
+/// JSON of the service as people read it: a list as a table, an object as lines.
+pub(super) fn answer(value: &serde_json::Value, is_json: bool) -> Result<(), Failure> {
+    if is_json {
+        return json(value);
+    }
     let Value::Object(fields) = value else { return line(&cell(value)) };
     for (name, field) in fields {
         match field {
             Value::Array(items) if items.first().is_some_and(Value::is_object) => {
-                let mut names: Vec<&str> = Vec::new();
-                for key in items.iter().filter_map(Value::as_object).flat_map(|o| o.keys()) {
-                    if !names.contains(&key.as_str()) {
-                        names.push(key);
-                    }
-                }
-                table(&names, items.iter().map(|i| names.iter().map(|n| cell(&i[*n])).collect()))?;
+                list(items, name, false)?;
             }
             Value::Null => {}
             other => line(&format!("{name}: {}", cell(other)))?,

@@ -1,7 +1,7 @@
 //! Verbs for timers, over gRPC by the Rust client.
 
 use super::when::{When, parse_when};
-use super::{Failure, Remote, output};
+use super::{Failure, Remote, admin, output};
 use chronotick::Timestamp;
 use chronotick::timers::{
     Filter, From, HistoryOutcome, Reschedule, State, Timer, TimerClient, TimerEvent, TimerInfo, Until,
@@ -9,7 +9,7 @@ use chronotick::timers::{
 };
 use clap::{Args, Subcommand};
 use futures::{StreamExt, TryStreamExt};
-use std::io::IsTerminal;
+use std::time::Duration;
 
 /// `minoots timers`.
 #[derive(Debug, Subcommand)]
@@ -27,6 +27,12 @@ pub enum TimersVerb {
         /// Only with this tag; may be repeated
         #[arg(long)]
         tag: Vec<String>,
+        /// Only this agent's
+        #[arg(long)]
+        agent: Option<String>,
+        /// Only this team's
+        #[arg(long)]
+        team: Option<String>,
         /// At most so many
         #[arg(long, default_value_t = 100)]
         limit: usize,
@@ -55,7 +61,11 @@ pub enum TimersVerb {
         /// Its id.
         id: String,
         /// To when, as "in 20m" or "tomorrow 9:00 Europe/Paris".
+        #[arg(required = true)]
         when: Vec<String>,
+        /// The zone of local times; UTC without
+        #[arg(long, env = "TZ", default_value = "UTC")]
+        zone: String,
         /// Only if the timer still has this version
         #[arg(long)]
         version_is: Option<u64>,
@@ -66,9 +76,16 @@ pub enum TimersVerb {
     History {
         /// Its id.
         id: String,
-        /// At most so many, 1 to 1000
+        /// At most so many
         #[arg(long, default_value_t = 100)]
-        limit: u32,
+        limit: usize,
+    },
+    /// Print the signed receipt of a fire, for `minoots verify receipt`.
+    Receipt {
+        /// The timer's id.
+        id: String,
+        /// The fire's id.
+        firing_id: String,
     },
     /// Record that whoever a fire woke has answered.
     Ack {
@@ -87,11 +104,14 @@ pub enum TimersVerb {
 #[derive(Debug, Args)]
 pub struct CreateArgs {
     /// When, as "in 20m", "tomorrow 9:00 Europe/Paris", "every 5m" or a cron rule.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "from_file", conflicts_with = "from_file")]
     when: Vec<String>,
-    /// A name for people
-    #[arg(long, default_value = "")]
-    name: String,
+    /// Create the timers of a file of JSON lines or of one JSON array; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    from_file: Option<std::path::PathBuf>,
+    /// A name for people; the words of the time without
+    #[arg(long)]
+    name: Option<String>,
     /// A label as KEY=VALUE; may be repeated
     #[arg(long, value_parser = label)]
     label: Vec<(String, String)>,
@@ -150,10 +170,18 @@ fn label(text: &str) -> Result<(String, String), String> {
     Ok((key.into(), value.into()))
 }
 
+/// A name for a timer that was given none: the words of its time.
+pub(super) fn name_of(words: &str) -> String {
+    words.chars().take(128).collect()
+}
+
 pub(super) fn client(remote: &Remote) -> Result<TimerClient, Failure> {
     let mut builder = TimerClient::builder();
     if let Some(key) = remote.api_key()? {
         builder = builder.api_key(&key);
+    }
+    if let Some(pem) = remote.ca_pem()? {
+        builder = builder.ca_pem(pem);
     }
     if let Some(tenant) = &remote.tenant {
         builder = builder.tenant(tenant);
@@ -161,7 +189,7 @@ pub(super) fn client(remote: &Remote) -> Result<TimerClient, Failure> {
     Ok(builder.connect(&remote.url)?)
 }
 
-fn now() -> jiff::Timestamp {
+pub(super) fn now() -> jiff::Timestamp {
     // The machine's own clock: good enough for what "tomorrow" means; the service judges the time.
     let ns = chronotick::os_clock::realtime().as_ns();
     jiff::Timestamp::from_nanosecond(ns.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
@@ -177,7 +205,7 @@ fn when(words: &[String], zone: &str) -> Result<When, Failure> {
     Ok(when)
 }
 
-fn timestamp(t: jiff::Timestamp) -> Result<Timestamp, Failure> {
+pub(super) fn timestamp(t: jiff::Timestamp) -> Result<Timestamp, Failure> {
     let ns = i64::try_from(t.as_nanosecond());
     ns.map(Timestamp::from_ns).map_err(|_| Failure::usage("the time lies outside the years 1678 to 2261"))
 }
@@ -190,7 +218,7 @@ impl CreateArgs {
             When::Every(d) => Timer::every(d),
             When::Cron { expression, zone } => Timer::cron(expression, zone),
         }
-        .name(&self.name);
+        .name(self.name.clone().unwrap_or_else(|| name_of(&self.when.join(" "))));
         for (key, value) in &self.label {
             timer = timer.label(key, value);
         }
@@ -237,7 +265,7 @@ fn show_event(event: &TimerEvent, remote: &Remote) -> Result<(), Failure> {
     if remote.json {
         return output::json(event);
     }
-    let lateness = event.lateness_ns.map_or(String::new(), |ns| format!(" {ns} ns late"));
+    let lateness = event.lateness_ns.map_or(String::new(), |ns| format!(" {}", output::lateness(ns)));
     let reason = event.reason.as_deref().map_or(String::new(), |r| format!(" ({r})"));
     output::line(&format!("{} {} {}{lateness}{reason}", time(event.at), event.kind, event.timer_id))
 }
@@ -246,40 +274,22 @@ fn show_lag(behind: u64) {
     eprintln!("minoots: {behind} events behind; nothing is lost");
 }
 
-async fn create_many(client: &TimerClient, args: &CreateArgs, remote: &Remote) -> Result<(), Failure> {
-    let draft = args.draft()?;
-    let drafts = futures::stream::iter(0..args.count).map(move |_| draft.clone());
-    let outcomes = client.create_many(drafts).await?;
-    let bar = match std::io::stderr().is_terminal() {
-        true => indicatif::ProgressBar::new(args.count),
-        false => indicatif::ProgressBar::hidden(),
-    };
-    futures::pin_mut!(outcomes);
-    let mut refused = 0;
-    while let Some(outcome) = outcomes.try_next().await? {
-        bar.inc(1);
-        match outcome {
-            Ok(timer) if remote.json => output::json(&timer)?,
-            Ok(timer) => output::line(&timer.id)?,
-            Err(e) => {
-                refused += 1;
-                eprintln!("minoots: {}", e.detail);
-            }
-        }
-    }
-    bar.finish_and_clear();
-    match refused {
-        0 => Ok(()),
-        n => Err(Failure::failed(format!("{n} of {} timers were refused; the others are made", args.count))),
-    }
-}
-
 pub(super) async fn run(verb: TimersVerb, remote: &Remote) -> Result<(), Failure> {
     let client = client(remote)?;
     let timer = match verb {
-        TimersVerb::Create(args) if args.count != 1 => return create_many(&client, &args, remote).await,
+        TimersVerb::Create(CreateArgs { from_file: Some(path), zone, .. }) => {
+            let file = super::bulk::File::read(&path, &zone)?;
+            return super::bulk::create(&client, file, remote).await;
+        }
+        TimersVerb::Create(args) if args.count != 1 => {
+            let count = usize::try_from(args.count).map_err(Failure::usage)?;
+            let timers = super::bulk::File::repeated(&args.draft()?, count);
+            return super::bulk::create(&client, timers, remote).await;
+        }
         TimersVerb::Create(args) => client.create(args.draft()?).await?,
-        TimersVerb::List { state, label, tag, limit } => {
+        TimersVerb::List { state, mut label, tag, agent, team, limit } => {
+            label.extend(agent.map(|agent| ("agent".into(), agent)));
+            label.extend(team.map(|team| ("team".into(), team)));
             let filter = Filter {
                 states: state,
                 labels: label.into_iter().collect(),
@@ -296,8 +306,8 @@ pub(super) async fn run(verb: TimersVerb, remote: &Remote) -> Result<(), Failure
         TimersVerb::Pause(c) => client.pause(&c.id, c.reason.as_deref(), c.version_is).await?,
         TimersVerb::Resume(c) => client.resume(&c.id, c.version_is).await?,
         TimersVerb::Fire(c) => client.fire(&c.id, c.version_is).await?,
-        TimersVerb::Reschedule { id, when: words, version_is } => {
-            let to = match when(&words, "UTC")? {
+        TimersVerb::Reschedule { id, when: words, zone, version_is } => {
+            let to = match when(&words, &zone)? {
                 When::After(d) => Reschedule::After(d),
                 When::At(t, _) => Reschedule::At(timestamp(t)?),
                 _ => {
@@ -308,6 +318,10 @@ pub(super) async fn run(verb: TimersVerb, remote: &Remote) -> Result<(), Failure
             };
             client.reschedule(&id, to, version_is).await?
         }
+        TimersVerb::Receipt { id, firing_id } => {
+            let path = format!("/v1/timers/{}/receipts/{}", admin::part(&id), admin::part(&firing_id));
+            return output::json(&admin::Rest::new(remote)?.get(&path).await?);
+        }
         TimersVerb::History { id, limit } => return history(&client, &id, limit, remote).await,
         TimersVerb::Ack { firing_id, by, note } => {
             client.acknowledge(&firing_id, by.as_deref(), note.as_deref()).await?
@@ -316,28 +330,59 @@ pub(super) async fn run(verb: TimersVerb, remote: &Remote) -> Result<(), Failure
     show(&[timer], remote)
 }
 
+/// How long the last event of a timer that has ended is waited for.
+const LAST_EVENT_WAIT: Duration = Duration::from_secs(2);
+
 async fn watch_timer(client: &TimerClient, id: &str, remote: &Remote) -> Result<(), Failure> {
-    let query = WatchQuery { from: From::Now, timer_ids: vec![id.into()], ..Default::default() };
-    let mut watch = client.watch(query).await?;
-    // After each event the timer is looked at: it says whether there is more to come.
-    while !client.get(id).await?.state.is_end() {
-        match watch.next().await? {
-            WatchItem::Event(event) => show_event(&event, remote)?,
-            WatchItem::Lag { behind } => show_lag(behind),
-            _ => {}
+    let mut timer = client.get(id).await?;
+    if !timer.state.is_end() {
+        let query = WatchQuery { from: From::Now, timer_ids: vec![id.into()], ..Default::default() };
+        let mut watch = client.watch(query).await?;
+        let mut shown_until = None;
+        loop {
+            timer = client.get(id).await?;
+            // The event of the end carries the time of the end; one before it may be what woke this.
+            let item = match timer.state.is_end() {
+                true if shown_until >= timer.ended_at => break,
+                true => match tokio::time::timeout(LAST_EVENT_WAIT, watch.next()).await {
+                    Ok(item) => item?,
+                    // It ended before the watch began.
+                    Err(_) => break,
+                },
+                false => watch.next().await?,
+            };
+            match item {
+                WatchItem::Event(event) => {
+                    shown_until = event.at;
+                    show_event(&event, remote)?;
+                }
+                WatchItem::Lag { behind } => show_lag(behind),
+                _ => {}
+            }
         }
     }
-    show(&[client.get(id).await?], remote)
+    // As JSON each line is an event, of which the last tells the end.
+    if remote.json { Ok(()) } else { show(&[timer], remote) }
 }
 
-async fn history(client: &TimerClient, id: &str, limit: u32, remote: &Remote) -> Result<(), Failure> {
-    let page = client.history(id, limit, None).await?;
-    if remote.json {
-        return page.items.iter().try_for_each(output::json);
+async fn history(client: &TimerClient, id: &str, limit: usize, remote: &Remote) -> Result<(), Failure> {
+    let (mut entries, mut after) = (Vec::new(), None);
+    while entries.len() < limit {
+        let size = (limit - entries.len()).min(1_000) as u32;
+        let page = client.history(id, size, after).await?;
+        entries.extend(page.items);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
     }
-    let rows = page.items.iter().map(|e| {
+    if remote.json {
+        return entries.iter().try_for_each(output::json);
+    }
+    let rows = entries.iter().map(|e| {
         let (what, how) = match &e.outcome {
-            HistoryOutcome::Fired { lateness_ns, .. } => ("fired", format!("{lateness_ns} ns late")),
+            HistoryOutcome::Fired { by_hand: true, .. } => ("fired", "by hand".into()),
+            HistoryOutcome::Fired { lateness_ns, .. } => ("fired", output::lateness(*lateness_ns)),
             HistoryOutcome::Skipped { count, reason } => ("skipped", format!("{count} for {reason}")),
             _ => ("waiting", String::new()),
         };

@@ -26,6 +26,14 @@ pub enum When {
 const HELP: &str = "write it as \"20m\", \"in 1h30m\", \"tomorrow 9:00 Europe/Paris\", \"2026-12-01T09:00Z\", \
                     \"every 5m\", \"every day at 9:00\" or a cron rule";
 
+/// What is wrong with a text, with advice where the reason has none.
+fn advise(text: &str, reason: &str) -> String {
+    match reason.contains("write it as") {
+        true => format!("{text:?} cannot be used: {reason}"),
+        false => format!("{text:?} cannot be used: {reason}: {HELP}"),
+    }
+}
+
 /// Reads a text at a moment, for somebody in a zone. Never panics.
 pub fn parse_when(text: &str, now: Timestamp, zone: &TimeZone) -> Result<When, String> {
     let text = text.trim();
@@ -33,13 +41,16 @@ pub fn parse_when(text: &str, now: Timestamp, zone: &TimeZone) -> Result<When, S
     let Some(first) = words.first() else { return Err(format!("the time is empty: {HELP}")) };
     let lower = first.to_ascii_lowercase();
     if lower == "every" {
-        return every(&words[1..], zone).map_err(|e| format!("{text:?} cannot be used: {e}: {HELP}"));
-    }
-    if words.len() >= 5 {
-        return cron(&words, zone).ok_or_else(|| format!("{text:?} is not understood: {HELP}"));
+        return every(&words[1..], zone).map_err(|e| advise(text, &e));
     }
     if lower == "in" {
         return parse_duration(&words[1..].join(" ")).map(When::After);
+    }
+    if lower.starts_with('@') {
+        return shorthand(&lower, &words[1..], zone).map_err(|e| advise(text, &e));
+    }
+    if lower.starts_with('-') && lower[1..].starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(format!("{text:?} lies in the past: a timer fires later: {HELP}"));
     }
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Ok(When::At(moment, None));
@@ -47,7 +58,10 @@ pub fn parse_when(text: &str, now: Timestamp, zone: &TimeZone) -> Result<When, S
     if let Ok(span) = parse_duration(text) {
         return Ok(When::After(span));
     }
-    moment(&words, now, zone).map_err(|e| format!("{text:?} cannot be used: {e}: {HELP}"))
+    if let Some(rule) = cron(&words, zone) {
+        return Ok(rule);
+    }
+    moment(&words, now, zone).map_err(|e| advise(text, &e))
 }
 
 /// A duration as "1h30m", "2 days" or "90 s"; a day is 24 hours.
@@ -109,7 +123,19 @@ fn weekday(word: &str) -> Option<Weekday> {
 }
 
 fn clock_time(word: &str) -> Result<Time, String> {
-    let bad = || format!("{word:?} is no time of day: write it as 9:00 or 17:30:15");
+    let bad = || format!("{word:?} is no time of day: write it as 9:00, 9am or 17:30:15");
+    let lower = word.to_ascii_lowercase();
+    let half =
+        [("am", 0), ("pm", 12)].into_iter().find_map(|(mark, add)| Some((lower.strip_suffix(mark)?, add)));
+    if let Some((hours, add)) = half {
+        let hours = if hours.contains(':') { hours.to_string() } else { format!("{hours}:00") };
+        let time = clock_time(&hours).map_err(|_| bad())?;
+        let hour = time.hour();
+        return match (1..=12).contains(&hour) {
+            true => Time::new(hour % 12 + add, time.minute(), time.second(), 0).map_err(|_| bad()),
+            false => Err(bad()),
+        };
+    }
     let parts: Vec<i8> = word.split(':').map(|p| p.parse().map_err(|_| bad())).collect::<Result<_, _>>()?;
     match parts[..] {
         [hour, minute] => Time::new(hour, minute, 0, 0).map_err(|_| bad()),
@@ -125,7 +151,10 @@ fn zone_named(name: &str) -> Result<TimeZone, String> {
 
 /// `[at] TIME [ZONE]`.
 fn time_and_zone(words: &[&str], zone: &TimeZone) -> Result<(Time, TimeZone), String> {
-    let words = words.strip_prefix(&["at"]).unwrap_or(words);
+    let words = match words {
+        [first, rest @ ..] if first.eq_ignore_ascii_case("at") => rest,
+        words => words,
+    };
     match words {
         [time] => Ok((clock_time(time)?, zone.clone())),
         [time, name] => Ok((clock_time(time)?, zone_named(name)?)),
@@ -162,6 +191,20 @@ fn every(words: &[&str], zone: &TimeZone) -> Result<When, String> {
     Ok(When::Cron { expression, zone: zone_name(&zone)? })
 }
 
+/// `@daily` and its like, and a zone behind it.
+fn shorthand(word: &str, words: &[&str], zone: &TimeZone) -> Result<When, String> {
+    if !matches!(word, "@hourly" | "@daily" | "@midnight" | "@weekly" | "@monthly" | "@yearly" | "@annually")
+    {
+        return Err(format!("{word:?} is no rule: there are @hourly, @daily, @weekly, @monthly and @yearly"));
+    }
+    let zone = match words {
+        [] => zone.clone(),
+        [name] => zone_named(name)?,
+        [_, extra, ..] => return Err(format!("{extra:?} is too much")),
+    };
+    Ok(When::Cron { expression: word.to_string(), zone: zone_name(&zone)? })
+}
+
 /// Five or six fields, and a zone behind them. What they mean is for the service to judge.
 fn cron(words: &[&str], zone: &TimeZone) -> Option<When> {
     let is_field =
@@ -192,7 +235,7 @@ fn moment(words: &[&str], now: Timestamp, zone: &TimeZone) -> Result<When, Strin
     };
     let day = rest[0];
     // A bare time of day is the next moment that shows it.
-    let is_bare = day.contains(':') && !is_next;
+    let is_bare = !is_next && (day.contains(':') || clock_time(day).is_ok());
     let (time, zone) = time_and_zone(if is_bare { rest } else { &rest[1..] }, zone)?;
     let today = now.to_zoned(zone.clone()).date();
     let later =
@@ -287,6 +330,18 @@ mod tests {
             ("every monday 8:15", "cron 15 8 * * 1 UTC"),
             ("*/5 * * * *", "cron */5 * * * * UTC"),
             ("0 9 * * 1-5 Europe/Paris", "cron 0 9 * * 1-5 Europe/Paris"),
+            ("in 1 hour 30 minutes", "after 5400"),
+            ("1 hour 30 minutes and 5 seconds", "after 5405"),
+            ("Tomorrow At 9:00", "at 2026-11-26T09:00:00Z"),
+            ("9am", "at 2026-11-26T09:00:00Z"),
+            ("tomorrow 12:30am", "at 2026-11-26T00:30:00Z"),
+            ("today 12pm", "at 2026-11-25T12:00:00Z"),
+            ("@daily", "cron @daily UTC"),
+            ("@Hourly Europe/Paris", "cron @hourly Europe/Paris"),
+            ("@often", "error"),
+            ("13pm", "error"),
+            ("-5m", "error"),
+            ("1 2 3 4 5 6 7", "error"),
             ("", "error"),
             ("20", "error"),
             ("in", "error"),
@@ -312,9 +367,27 @@ mod tests {
         fn words_in_any_order_are_an_answer(
             words in proptest::collection::vec(
                 proptest::sample::select(vec!["every", "in", "next", "day", "at", "9:00", "T", "-1", "2026-12-01", "mon", "5m",
-                    "*", "UTC", "9999-12-31", "23:59", "tomorrow", "."]), 0..8)
+                    "*", "UTC", "@daily", "9pm", "-9999-01-01", "é", "At", "0", "Europe/Paris", "9999-12-31", "23:59", "tomorrow", "."]), 0..8)
         ) {
             let _ = parse_when(&words.join(" "), now(), &TimeZone::UTC);
+        }
+
+        #[test]
+        fn a_local_time_is_met_or_the_difference_is_said(
+            day in 1i8..=28, month in 1i8..=12, hour in 0i8..24, minute in 0i8..60,
+            zone in proptest::sample::select(vec!["Europe/Paris", "America/New_York", "Australia/Lord_Howe", "UTC"]),
+        ) {
+            let text = format!("2027-{month:02}-{day:02} {hour:02}:{minute:02} {zone}");
+            let Ok(When::At(t, note)) = parse_when(&text, now(), &TimeZone::UTC) else { panic!("{text}") };
+            let zone = TimeZone::get(zone).unwrap();
+            let shown = t.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string();
+            let is_met = text.starts_with(&shown);
+            // What was said tells a gap, where another time is shown, from a fold, where there is a second one.
+            let (gap, fold) = (note.as_deref().is_some_and(|n| n.contains("leave")), note.as_deref().is_some_and(|n| n.contains("twice")));
+            proptest::prop_assert_eq!(is_met, !gap, "{}", text);
+            let is_ambiguous = !zone.to_ambiguous_zoned(t.to_zoned(zone.clone()).datetime()).offset().eq(
+                &jiff::tz::AmbiguousOffset::Unambiguous { offset: zone.to_offset(t) });
+            proptest::prop_assert_eq!(is_met && is_ambiguous, fold, "{}", text);
         }
     }
 }
