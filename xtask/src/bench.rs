@@ -100,6 +100,19 @@ const BENCHES: &[Bench] = &[
         least_ratios: &[("kernel.create.single", 0.35), ("kernel.create.batch", 0.35), ("kernel.fire", 0.35)],
     },
     Bench {
+        name: "api",
+        what: "creates through REST and gRPC before the disk against a plain axum handler, and with the disk",
+        steps: &[Step {
+            name: "api",
+            command: "cargo build --quiet --release --package minoots \
+                      && cargo run --quiet --release --package minoots --example bench_api",
+            directory: ".",
+        }],
+        bars: &[("api.rest.p50", 2.0), ("api.rest.p99", 2.0), ("api.grpc.p50", 2.0), ("api.grpc.p99", 2.0)],
+        least: &[],
+        least_ratios: &[],
+    },
+    Bench {
         name: "abuse",
         what: "lateness of fires and memory under open streams, slow headers, garbage and huge bodies, beside a quiet run",
         steps: &[Step {

@@ -1,5 +1,6 @@
 //! Measures the lateness of fires and the memory of a real `minoots serve` while strangers abuse its listener: open
-//! streams, slow headers, garbage as fast as it is taken, a body of 1 GiB, deep JSON. The quiet run before is the baseline.
+//! streams, slow headers, 100,000 requests for nothing in a second and then as many as it takes, a body of 1 GiB, deep
+//! JSON. The quiet run before is the baseline.
 //!
 //! `bench_abuse [STREAMS]` prints one JSON line for each figure. The program `minoots` stands where cargo puts it: in the
 //! folder above this example.
@@ -28,6 +29,8 @@ const LEAD_MS: i64 = 1_000;
 const SLOW_LORISES: usize = 500;
 const GARBAGE_CONNECTIONS: usize = 16;
 const PIPELINED: usize = 64;
+/// So many requests for nothing in a second.
+const GARBAGE_PER_S: usize = 100_000;
 
 struct Service {
     process: Child,
@@ -102,8 +105,9 @@ async fn open_stream(address: &str) -> Option<TcpStream> {
     (&some == b"HTTP/1.1 200").then_some(stream)
 }
 
-/// Requests for nothing, pipelined, for as long as they are taken.
-async fn garbage(address: String, stop: Arc<AtomicBool>, sent: Arc<AtomicU64>) {
+/// Requests for nothing, pipelined; one batch in each period, or as many as are taken.
+async fn garbage(address: String, every: Option<Duration>, stop: Arc<AtomicBool>, sent: Arc<AtomicU64>) {
+    let mut ticks = every.map(tokio::time::interval);
     let request = b"GET /%00/../garbage?x=1 HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(PIPELINED);
     while !stop.load(Ordering::Relaxed) {
         let Ok(stream) = TcpStream::connect(&address).await else { continue };
@@ -114,6 +118,9 @@ async fn garbage(address: String, stop: Arc<AtomicBool>, sent: Arc<AtomicU64>) {
         });
         while !stop.load(Ordering::Relaxed) && write.write_all(&request).await.is_ok() {
             sent.fetch_add(PIPELINED as u64, Ordering::Relaxed);
+            if let Some(ticks) = &mut ticks {
+                ticks.tick().await;
+            }
         }
         drain.abort();
     }
@@ -131,6 +138,23 @@ async fn huge_body(address: String, stop: Arc<AtomicBool>) {
             sent += chunk.len();
         }
     }
+}
+
+/// The rate of garbage and the lateness of fires under it, with a huge body and deep JSON beside it.
+async fn under_garbage(address: &str, client: &mut Client, every: Option<Duration>) -> (f64, f64) {
+    let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut tasks: Vec<_> = (0..GARBAGE_CONNECTIONS)
+        .map(|_| tokio::spawn(garbage(address.to_string(), every, stop.clone(), sent.clone())))
+        .collect();
+    tasks.push(tokio::spawn(huge_body(address.to_string(), stop.clone())));
+    let begin = boottime();
+    let lateness_ms = lateness_p99_ms(client).await;
+    let rate = sent.load(Ordering::Relaxed) as f64 / (boottime() - begin).as_secs_f64();
+    stop.store(true, Ordering::Relaxed);
+    for task in tasks {
+        let _ = timeout(Duration::from_secs(5), task).await;
+    }
+    (rate, lateness_ms)
 }
 
 fn print(name: &str, value: f64, unit: &str, baseline: Option<(&str, f64)>) {
@@ -168,21 +192,15 @@ async fn main() {
         slow.push(stream);
     }
     let with_streams_ms = lateness_p99_ms(&mut client).await;
-    let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let mut tasks: Vec<_> = (0..GARBAGE_CONNECTIONS)
-        .map(|_| tokio::spawn(garbage(service.address.clone(), stop.clone(), sent.clone())))
-        .collect();
-    tasks.push(tokio::spawn(huge_body(service.address.clone(), stop.clone())));
-    let begin = boottime();
-    let abused_ms = lateness_p99_ms(&mut client).await;
-    let rate = sent.load(Ordering::Relaxed) as f64 / (boottime() - begin).as_secs_f64();
-    stop.store(true, Ordering::Relaxed);
-    for task in tasks {
-        let _ = timeout(Duration::from_secs(5), task).await;
-    }
+    let batches_per_s = GARBAGE_PER_S / GARBAGE_CONNECTIONS / PIPELINED;
+    let every = Duration::from_secs(1) / batches_per_s as u32;
+    let (rate, abused_ms) = under_garbage(&service.address, &mut client, Some(every)).await;
+    let (rate_flat_out, flat_out_ms) = under_garbage(&service.address, &mut client, None).await;
     print("abuse.streams", streams.len() as f64, "streams", None);
     print("abuse.garbage", rate, "requests/s", None);
+    print("abuse.garbage.flat_out", rate_flat_out, "requests/s", None);
     print("abuse.lateness.p99.streams", with_streams_ms, "ms", Some(("quiet", quiet_ms)));
     print("abuse.lateness.p99.garbage", abused_ms, "ms", Some(("quiet", quiet_ms)));
+    print("abuse.lateness.p99.flat_out", flat_out_ms, "ms", Some(("quiet", quiet_ms)));
     print("abuse.memory.peak", service.peak_mib(), "MiB", Some(("quiet", quiet_mib)));
 }

@@ -1,5 +1,7 @@
 //! A caller: who asks, for which tenant, in which role.
 
+use super::grant::Grant;
+use super::standing::Standing;
 use super::verb::Verb;
 use crate::api::error::{ApiError, UNAUTHENTICATED};
 use axum::extract::FromRequestParts;
@@ -94,6 +96,8 @@ pub struct Caller {
     pub every_tenant: bool,
     /// From where.
     pub from: Option<SocketAddr>,
+    /// With which credential, where the request opens a stream.
+    pub standing: Option<Standing>,
 }
 
 impl Caller {
@@ -107,7 +111,13 @@ impl Caller {
             agent: None,
             every_tenant: true,
             from,
+            standing: None,
         }
+    }
+
+    /// Whether two requests come from one caller with the same rights. From where does not count: clients move.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.principal == other.principal && Grant::of(self) == Grant::of(other)
     }
 
     /// The same caller for the tenant that a request names. `None` where it may not act for it; that is answered as a

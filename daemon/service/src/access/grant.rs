@@ -46,6 +46,7 @@ impl Grant {
             agent: self.agent.clone(),
             every_tenant: self.every_tenant,
             from,
+            standing: None,
         }
     }
 

@@ -12,6 +12,7 @@ pub mod policy;
 pub mod quota;
 pub mod refusals;
 pub mod secret;
+pub mod standing;
 pub mod tenants;
 pub mod tokens;
 pub mod verb;

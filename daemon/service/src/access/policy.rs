@@ -412,6 +412,7 @@ impl Case {
             agent: self.agent.as_deref().map(Arc::from),
             every_tenant: self.every_tenant,
             from: None,
+            standing: None,
         };
         let definition = self.timer.as_ref().map(|timer| TimerDefinition {
             tenant: caller.tenant.clone(),

@@ -13,6 +13,7 @@ fn caller(role: Role, agent: Option<&str>, every_tenant: bool, scopes: Option<&[
         agent: agent.map(Arc::from),
         every_tenant,
         from: None,
+        standing: None,
     }
 }
 

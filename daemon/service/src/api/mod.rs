@@ -23,6 +23,7 @@ mod trust;
 mod values;
 mod watch;
 
+use crate::access::standing::Standing;
 use crate::access::{Gate, Peer};
 use crate::actions::{Connectors, FireLanes};
 use crate::audit::Audit;
@@ -104,7 +105,8 @@ async fn authenticate(State(app): State<App>, request: Request, next: Next) -> R
     let has_waited = parts.uri.path().starts_with("/v1/timers") || is_grpc(&parts.headers);
     let audit = app.audit.clone();
     match app.gate.authenticate(&parts).await {
-        Ok(caller) => {
+        Ok(mut caller) => {
+            caller.standing = is_stream(parts.uri.path()).then(|| Standing::of(&parts));
             parts.extensions.insert(caller);
         }
         // Health needs no caller, and a wrong credential is worth an answer everywhere else.
@@ -127,6 +129,11 @@ async fn authenticate(State(app): State<App>, request: Request, next: Next) -> R
         audit.written().await;
     }
     answer
+}
+
+/// Paths whose answers may outlive the caller's credential.
+fn is_stream(path: &str) -> bool {
+    path.starts_with("/v1/events") || path.ends_with("/WatchEvents") || path.ends_with("/StreamTimerEvents")
 }
 
 /// Paths that answer anybody.

@@ -3,7 +3,7 @@
 
 use super::App;
 use super::error::{ApiError, INTERNAL, INVALID_ACTION, SHUTTING_DOWN};
-use super::watch::{EventFilter, HEARTBEAT_DEFAULT, Told};
+use super::watch::{ASK_EVERY, EventFilter, HEARTBEAT_DEFAULT, Told};
 use crate::access::quota::Permit;
 use crate::access::{Caller, Demand, Subject, Verb};
 use crate::engine::{Answer, Cursor, EngineError, FeedEvent, TimerPage};
@@ -14,6 +14,7 @@ use minoots_kernel::{
 };
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// The label that says which agent a timer belongs to.
 pub(crate) const AGENT_LABEL: &str = "agent";
@@ -456,11 +457,28 @@ impl Session {
         &self,
     ) -> Result<impl Stream<Item = FeedEvent> + Send + use<>, ApiError> {
         self.allow(Verb::WatchEvents, Subject::Tenant)?;
-        self.app.gate.admit(&self.caller, Demand::Stream)?;
-        let (may, subscription) = (self.caller.every_tenant, self.app.feed.subscribe(None)?);
-        Ok(futures::stream::unfold(subscription, move |mut subscription| async move {
-            let event = if may { subscription.next().await? } else { return None };
-            Some((event, subscription))
+        let permit = self.app.gate.admit(&self.caller, Demand::Stream)?;
+        let subscription = self.app.feed.subscribe(None)?;
+        let session = self.clone();
+        let asked = Instant::now();
+        Ok(futures::stream::unfold((subscription, asked), move |(mut subscription, mut asked)| {
+            // Held by the stream, and given back with its end.
+            let _ = &permit;
+            let session = session.clone();
+            async move {
+                loop {
+                    if asked.elapsed() >= ASK_EVERY {
+                        asked = Instant::now();
+                        session.app.gate.still_admits(&session.caller).await.ok()?;
+                    }
+                    if !session.caller.every_tenant {
+                        return None;
+                    }
+                    if let Ok(event) = timeout_at(asked + ASK_EVERY, subscription.next()).await {
+                        return Some((event?, (subscription, asked)));
+                    }
+                }
+            }
         }))
     }
 

@@ -114,9 +114,13 @@ struct Farewell(String, u16);
 
 impl Farewell {
     fn of(error: &ApiError) -> Self {
-        let code = if error.code.http < 500 { close_code::POLICY } else { close_code::AWAY };
-        Self(serde_json::json!({"type": "error", "error": error.problem()}).to_string(), code)
+        let last = serde_json::json!({"type": "error", "error": error.problem()});
+        Self(last.to_string(), close_code_of(error))
     }
+}
+
+fn close_code_of(error: &ApiError) -> u16 {
+    if error.code.http < 500 { close_code::POLICY } else { close_code::AWAY }
 }
 
 async fn run(mut socket: WebSocket, app: App, caller: Caller, stream: Option<ToldStream>) {
@@ -174,7 +178,8 @@ async fn serve(
                     Told::Lag(reached) => reached.json("lag"),
                     Told::Place(reached) => reached.json("heartbeat"),
                     Told::End(ended) => {
-                        let code = if ended.oldest.is_some() { CLOSE_GONE } else { close_code::AWAY };
+                        let code =
+                            if ended.oldest.is_some() { CLOSE_GONE } else { close_code_of(&ended.error) };
                         return Err(Some(Farewell(ended.json().to_string(), code)));
                     }
                 };

@@ -25,6 +25,8 @@ pub(crate) const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 pub(crate) const HEARTBEAT_MAX: Duration = Duration::from_secs(300);
 /// A consumer that took nothing for so long, while there was something, is told how far it is behind.
 const STALL: Duration = Duration::from_secs(5);
+/// How often the caller's credential is looked at again.
+pub(super) const ASK_EVERY: Duration = Duration::from_secs(5);
 /// How many timers or labels a filter names.
 pub(crate) const FILTER_NAMES_MAX: usize = 100;
 /// For how many timers a stream remembers whether its filter wants them.
@@ -222,6 +224,7 @@ pub(super) fn told(
         decided: HashMap::new(),
         heartbeat,
         handed_out: None,
+        ask_at: Instant::now() + ASK_EVERY,
         has_ended: false,
     };
     Ok(stream::unfold(watch, |mut watch| async move { watch.next().await.map(|told| (told, watch)) }))
@@ -238,6 +241,8 @@ struct Watch {
     heartbeat: Duration,
     /// When the consumer was given something; it comes for the next one when it has room for it.
     handed_out: Option<Instant>,
+    /// When to ask whether the caller may still come in.
+    ask_at: Instant,
     has_ended: bool,
 }
 
@@ -266,12 +271,19 @@ impl Watch {
         }
         let (heartbeat, shutdown) = (now + self.heartbeat, self.session.app.shutdown.clone());
         loop {
+            if Instant::now() >= self.ask_at {
+                self.ask_at = Instant::now() + ASK_EVERY;
+                if let Err(error) = self.session.app.gate.still_admits(&self.session.caller).await {
+                    return Told::End(Ended { error, cursor: self.subscription.place(), oldest: None });
+                }
+            }
             let next = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => Some(Err(FeedEnd::Stopped)),
-                next = timeout_at(heartbeat, self.subscription.next_or_end()) => next.ok(),
+                next = timeout_at(heartbeat.min(self.ask_at), self.subscription.next_or_end()) => next.ok(),
             };
             match next {
+                None if Instant::now() < heartbeat => {}
                 None => return Told::Place(self.reached()),
                 Some(Err(end)) => return Told::End(self.ended(end)),
                 Some(Ok(event)) => {

@@ -3,7 +3,6 @@
 use super::backend::Backend;
 use super::server::Server;
 use super::sessions::{Limits, OpenStream, Sessions};
-use super::who::is_same;
 use crate::access::{Caller, Gate, Verb};
 use crate::api::App;
 use crate::api::error::{ApiError, NOT_FOUND};
@@ -129,7 +128,7 @@ impl Guarded {
                 return None;
             }
             let now = self.gate.authenticate(&self.parts).await;
-            if !now.is_ok_and(|now| is_same(&now, &self.caller)) {
+            if !now.is_ok_and(|now| now.is_same(&self.caller)) {
                 if let Some(stream) = &self.stream {
                     stream.end_session().await;
                 }

@@ -1,7 +1,6 @@
 //! The sessions of clients before protocol 2026-07-28: each belongs to the caller that opened it, ends when it has been
 //! idle, and nobody has many.
 
-use super::who::is_same;
 use crate::access::Caller;
 use rmcp::transport::streamable_http_server::session::SessionManager;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -57,7 +56,7 @@ impl Sessions {
     /// Whether this is a session of the caller's; it is used then. One of another caller's is not there for this one.
     pub(super) fn is_of(&self, id: &str, caller: &Caller, now: Instant) -> bool {
         let mut table = self.table();
-        let kept = table.get_mut(id).filter(|k| k.owner.as_ref().is_some_and(|owner| is_same(owner, caller)));
+        let kept = table.get_mut(id).filter(|k| k.owner.as_ref().is_some_and(|owner| owner.is_same(caller)));
         if let Some(kept) = kept {
             kept.last_used = now;
             return true;

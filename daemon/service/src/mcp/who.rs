@@ -1,7 +1,6 @@
 //! Who asks: over HTTP, whom the service's own authentication named for each request.
 
 use crate::access::Caller;
-use crate::access::grant::Grant;
 use axum::http::request::Parts;
 use rmcp::service::{RequestContext, RoleServer};
 use std::sync::Arc;
@@ -25,9 +24,4 @@ impl Who {
     pub(super) fn caller(&self) -> Option<&Caller> {
         self.0.as_deref()
     }
-}
-
-/// Whether two requests come from one caller with the same rights. From where does not count: clients move.
-pub(super) fn is_same(one: &Caller, other: &Caller) -> bool {
-    one.principal == other.principal && Grant::of(one) == Grant::of(other)
 }

@@ -15,12 +15,12 @@ use std::sync::Arc;
 
 const START_S: i64 = 1_800_000_000;
 
-fn at(s: i64) -> Timestamp {
+pub(crate) fn at(s: i64) -> Timestamp {
     Timestamp::from_ns((START_S + s) * 1_000_000_000)
 }
 
 /// A service that wants keys, its clock, and the operator's key.
-async fn guarded() -> (Running, ManualClock, String) {
+pub(crate) async fn guarded() -> (Running, ManualClock, String) {
     let key = KeyText::random(&system_random()).unwrap();
     let access = AccessConfig {
         mode: AuthMode::Required,
@@ -33,7 +33,7 @@ async fn guarded() -> (Running, ManualClock, String) {
 }
 
 /// Makes a key and gives its id and its secret.
-async fn make(service: &Running, by: &str, body: Value) -> (String, String) {
+pub(crate) async fn make(service: &Running, by: &str, body: Value) -> (String, String) {
     let answer = service.ask("POST", "/v1/keys", by, Some(body)).await;
     assert_eq!(answer.status, 201, "{}", answer.text);
     assert_eq!(answer.headers["cache-control"], "no-store");

@@ -5,6 +5,7 @@ mod audit;
 mod auth_abuse;
 mod auth_docs;
 mod auth_keys;
+mod auth_streams;
 mod auth_tls;
 mod auth_tokens;
 mod changes;
