@@ -7,6 +7,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use chronotick::os_clock::{boottime, realtime};
+use chronotick_core::Span;
 use minoots::api::grpc::v2;
 use prost_types::Timestamp;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -107,7 +108,7 @@ async fn open_stream(address: &str) -> Option<TcpStream> {
 
 /// Requests for nothing, pipelined; one batch in each period, or as many as are taken.
 async fn garbage(address: String, every: Option<Duration>, stop: Arc<AtomicBool>, sent: Arc<AtomicU64>) {
-    let mut ticks = every.map(tokio::time::interval);
+    let mut due = boottime();
     let request = b"GET /%00/../garbage?x=1 HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(PIPELINED);
     while !stop.load(Ordering::Relaxed) {
         let Ok(stream) = TcpStream::connect(&address).await else { continue };
@@ -118,8 +119,10 @@ async fn garbage(address: String, every: Option<Duration>, stop: Arc<AtomicBool>
         });
         while !stop.load(Ordering::Relaxed) && write.write_all(&request).await.is_ok() {
             sent.fetch_add(PIPELINED as u64, Ordering::Relaxed);
-            if let Some(ticks) = &mut ticks {
-                ticks.tick().await;
+            if let Some(every) = every {
+                due += Span::from_ns(every.as_nanos() as i64);
+                let early = (due - boottime()).max(Span::ZERO);
+                let _ = timeout(early.to_duration(), std::future::pending::<()>()).await;
             }
         }
         drain.abort();

@@ -1,5 +1,7 @@
 //! The command line against a real service.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
+
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};

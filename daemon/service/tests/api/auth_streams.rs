@@ -57,9 +57,8 @@ async fn a_revoked_key_ends_its_streams() {
     };
     assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{refused:?}");
     let close = loop {
-        match socket.next().await.unwrap().unwrap() {
-            Message::Close(frame) => break frame.unwrap(),
-            _ => {}
+        if let Message::Close(frame) = socket.next().await.unwrap().unwrap() {
+            break frame.unwrap();
         }
     };
     assert_eq!(close.code, CloseCode::Policy);
