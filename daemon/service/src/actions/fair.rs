@@ -98,6 +98,8 @@ struct Lane<T> {
     /// How many were refused for want of room.
     left_behind: u64,
     is_refilling: bool,
+    /// Room that is kept for what it is brought.
+    reserved: usize,
     bucket: Bucket,
     /// When it was last refused for its rate.
     refused_at_ns: Option<u64>,
@@ -111,6 +113,7 @@ impl<T> Default for Lane<T> {
             running: 0,
             left_behind: 0,
             is_refilling: false,
+            reserved: 0,
             bucket: Bucket::default(),
             refused_at_ns: None,
             place: Place::Idle,
@@ -175,6 +178,8 @@ pub struct FairQueue<T> {
     running_max: usize,
     queued: usize,
     queued_max: usize,
+    /// Room that is kept for lanes which are being refilled.
+    reserved: usize,
     sweep_at: usize,
 }
 
@@ -190,6 +195,7 @@ impl<T> FairQueue<T> {
             running_max,
             queued: 0,
             queued_max,
+            reserved: 0,
             sweep_at: SWEEP_LANES_MIN,
         }
     }
@@ -197,7 +203,7 @@ impl<T> FairQueue<T> {
     /// Queues an item, or gives it back for want of room: then it is to be brought again by [`FairQueue::refill`].
     pub fn push(&mut self, tenant: &TenantId, what: T, now_ns: u64) -> Result<(), T> {
         self.sweep(now_ns);
-        let share = SHARE.saturating_mul(self.queued_max - self.queued);
+        let share = SHARE.saturating_mul(self.room());
         let lane = self.lanes.entry(tenant.clone()).or_default();
         if lane.left_behind > 0 || lane.is_refilling || lane.items.len() >= share {
             lane.left_behind += 1;
@@ -206,6 +212,11 @@ impl<T> FairQueue<T> {
         }
         self.put(tenant, what, now_ns);
         Ok(())
+    }
+
+    /// For how many there is room.
+    fn room(&self) -> usize {
+        self.queued_max.saturating_sub(self.queued + self.reserved)
     }
 
     fn put(&mut self, tenant: &TenantId, what: T, now_ns: u64) {
@@ -221,7 +232,7 @@ impl<T> FairQueue<T> {
     /// A lane that has left something behind and has nothing else any more, and how much it may be brought. It is
     /// being refilled then, until [`FairQueue::refill`].
     pub fn to_refill(&mut self) -> Option<(TenantId, usize)> {
-        let room = (self.queued_max - self.queued).div_ceil(2);
+        let room = self.room().div_ceil(2);
         if room == 0 {
             return None;
         }
@@ -231,6 +242,8 @@ impl<T> FairQueue<T> {
         let lane = self.lanes.get_mut(&tenant)?;
         lane.is_refilling = true;
         lane.left_behind = 0;
+        lane.reserved = room;
+        self.reserved += room;
         Some((tenant, room))
     }
 
@@ -244,13 +257,21 @@ impl<T> FairQueue<T> {
     ) {
         let lane = self.lanes.entry(tenant.clone()).or_default();
         lane.is_refilling = false;
+        let room = std::mem::take(&mut lane.reserved);
+        self.reserved -= room;
         // What came meanwhile was refused and may be among the rest already: to look once more costs little.
         lane.left_behind += left_behind;
+        let mut items = items.into_iter();
+        for what in items.by_ref().take(room) {
+            self.put(tenant, what, now_ns);
+        }
+        let lane = self.lanes.entry(tenant.clone()).or_default();
+        // More than was asked for is brought again.
+        lane.left_behind += items.count() as u64;
         if lane.left_behind == 0 {
             self.short.remove(tenant);
-        }
-        for what in items {
-            self.put(tenant, what, now_ns);
+        } else {
+            self.short.insert(tenant.clone());
         }
     }
 

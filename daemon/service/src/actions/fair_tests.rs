@@ -25,6 +25,27 @@ fn take<T>(next: Next<T>) -> Option<Taken<T>> {
 }
 
 #[test]
+fn room_is_kept_for_what_is_on_its_way() {
+    let mut queue = FairQueue::new(1, 8);
+    let refused = (0..8).filter(|n| queue.push(&tenant(0), *n, 0).is_err()).count();
+    assert!(refused > 0, "its share is smaller than all");
+    let no_rate = |_: &TenantId| None;
+    while let Next::Take(taken) = queue.next(0, no_rate) {
+        queue.done(&taken.tenant);
+    }
+    let (of, room) = queue.to_refill().unwrap();
+    // While it is fetched, others fill the rest.
+    for other in 1..20 {
+        for n in 0..8 {
+            let _ = queue.push(&tenant(other), n, 0);
+        }
+    }
+    queue.refill(&of, 0..room as u64 + 3, 0, 0);
+    assert_eq!(queue.queued(), 8, "never more than there is room for");
+    assert!(queue.push(&tenant(30), 0, 0).is_err());
+}
+
+#[test]
 fn lanes_take_turns_and_keep_their_order() {
     let mut queue = FairQueue::new(100, 1_000);
     for n in 0..5 {

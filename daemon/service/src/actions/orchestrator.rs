@@ -110,6 +110,8 @@ impl Orchestrator {
                 let wait = shared.start_what_may(&tasks);
                 shared.fetch_what_is_left(&tasks, &fetched_sender);
                 tokio::select! {
+                    // New fires first: a page that is fetched may have them too, and is held against what is known.
+                    biased;
                     batch = orders.recv() => match batch {
                         Some(batch) => shared.take_in(batch),
                         None => return,

@@ -101,7 +101,8 @@ pub async fn router(app: App) -> Router {
 async fn authenticate(State(app): State<App>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let is_question = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    // A session's commands on timers have waited for their lines already (operations.rs), and gRPC has no others.
+    // A session's commands on timers have waited for their lines already (operations.rs) unless they were refused, and gRPC
+    // has no others.
     let has_waited = parts.uri.path().starts_with("/v1/timers") || is_grpc(&parts.headers);
     let audit = app.audit.clone();
     match app.gate.authenticate(&parts).await {
@@ -124,7 +125,8 @@ async fn authenticate(State(app): State<App>, request: Request, next: Next) -> R
         Err(_) => {}
     }
     let answer = next.run(Request::from_parts(parts, body)).await;
-    if !is_question && !has_waited {
+    let is_refused = answer.status().is_client_error() || answer.headers().contains_key("grpc-status");
+    if !is_question && (!has_waited || is_refused) {
         // Nothing is answered whose line a crash of the process could still lose.
         audit.written().await;
     }

@@ -343,6 +343,8 @@ impl Session {
     pub(crate) async fn change_found(&self, query: TimerQuery, change: &Change) -> Result<u64, ApiError> {
         let verb = Verb::of_change(change);
         self.allow(verb, Subject::Tenant)?;
+        // The search itself; each timer that it finds counts when it is changed.
+        self.app.gate.admit(&self.caller, Demand::Read)?;
         let (session, change) = (self.clone(), change.clone());
         self.to_the_end(async move { session.change_all(query, verb, &change).await }).await
     }
@@ -438,46 +440,50 @@ impl Session {
         .await
     }
 
-    /// The caller's events after a place, then each new one; `None` for only those from now on. Ends when the engine
-    /// stops.
-    #[allow(dead_code, reason = "for protocols that tell events only")]
+    /// The caller's events from now on, and nothing else but why there are no more.
     pub(crate) fn watch(
         &self,
-        after: Option<&Cursor>,
-    ) -> Result<impl Stream<Item = FeedEvent> + Send + use<>, ApiError> {
-        let told = self.follow(after, EventFilter::default(), HEARTBEAT_DEFAULT)?;
+    ) -> Result<impl Stream<Item = Result<FeedEvent, ApiError>> + Send + use<>, ApiError> {
+        let told = self.follow(None, EventFilter::default(), HEARTBEAT_DEFAULT)?;
         Ok(told.filter_map(async |told| match told {
-            Told::Event(event) => Some(event),
-            _ => None,
+            Told::Event(event) => Some(Ok(event)),
+            Told::End(ended) => Some(Err(ended.error)),
+            Told::Lag(_) | Told::Place(_) => None,
         }))
     }
 
-    /// The events of every tenant from now on, for a caller that may act for each of them.
+    /// The events of every tenant from now on, for a caller that may act for each of them, and why there are no more.
     pub(crate) fn watch_every_tenant(
         &self,
-    ) -> Result<impl Stream<Item = FeedEvent> + Send + use<>, ApiError> {
+    ) -> Result<impl Stream<Item = Result<FeedEvent, ApiError>> + Send + use<>, ApiError> {
         self.allow(Verb::WatchEvents, Subject::Tenant)?;
         let permit = self.app.gate.admit(&self.caller, Demand::Stream)?;
         let subscription = self.app.feed.subscribe(None)?;
         let session = self.clone();
-        let asked = Instant::now();
-        Ok(futures::stream::unfold((subscription, asked), move |(mut subscription, mut asked)| {
+        let from = Some((subscription, Instant::now()));
+        Ok(futures::stream::unfold(from, move |from| {
             // Held by the stream, and given back with its end.
             let _ = &permit;
             let session = session.clone();
             async move {
-                loop {
+                let (mut subscription, mut asked) = from?;
+                let ended = loop {
                     if asked.elapsed() >= ASK_EVERY {
                         asked = Instant::now();
-                        session.app.gate.still_admits(&session.caller).await.ok()?;
+                        if let Err(error) = session.app.gate.still_admits(&session.caller).await {
+                            break error;
+                        }
                     }
-                    if !session.caller.every_tenant {
-                        return None;
+                    let next = timeout_at(asked + ASK_EVERY, subscription.next());
+                    match session.app.shutdown.run_until_cancelled(next).await {
+                        Some(Ok(Some(event))) => return Some((Ok(event), Some((subscription, asked)))),
+                        Some(Ok(None)) | None => {
+                            break ApiError::new(&SHUTTING_DOWN, "the service stops: open the stream again");
+                        }
+                        Some(Err(_)) => {}
                     }
-                    if let Ok(event) = timeout_at(asked + ASK_EVERY, subscription.next()).await {
-                        return Some((event?, (subscription, asked)));
-                    }
-                }
+                };
+                Some((Err(ended), None))
             }
         }))
     }
@@ -490,7 +496,8 @@ impl Session {
         session.sees(&timer).then_some(timer)
     }
 
-    /// The same with a filter, and with what a stream tells besides events.
+    /// The caller's events after a place, then each new one, with what a stream tells besides; `None` for only those from
+    /// now on.
     pub(crate) fn follow(
         &self,
         after: Option<&Cursor>,

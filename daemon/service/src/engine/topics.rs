@@ -73,7 +73,7 @@ impl Topics {
         let mut heard = self.heard();
         // What was before may have been anything.
         let sender = heard.entry(topic.clone()).or_insert_with(|| watch::channel(Marks([newest(); MARKS])).0);
-        Heard { marks: sender.subscribe(), topic, topics: self.clone() }
+        Heard { marks: Some(sender.subscribe()), topic, topics: self.clone() }
     }
 
     /// There will be no more events: wakes all.
@@ -90,7 +90,8 @@ impl Topics {
 /// A topic that somebody hears of.
 pub(super) struct Heard {
     topic: Topic,
-    marks: watch::Receiver<Marks>,
+    /// There until it is dropped.
+    marks: Option<watch::Receiver<Marks>>,
     topics: Arc<Topics>,
 }
 
@@ -102,23 +103,28 @@ impl Heard {
     /// The number of the first event from `next` on that may be of the topic. Asking counts as having heard, except of
     /// what is after `newest`: everybody is told of that in a moment.
     pub(super) fn first_from(&mut self, next: u64, newest: u64) -> Option<u64> {
-        let marks = *self.marks.borrow_and_update();
+        let heard = self.marks.as_mut()?;
+        let marks = *heard.borrow_and_update();
         if marks.0[MARKS - 1] > newest {
-            self.marks.mark_changed();
+            heard.mark_changed();
         }
         marks.first_from(next)
     }
 
     /// Waits for an event of the topic, or the end.
     pub(super) async fn changed(&mut self) {
-        let _ = self.marks.changed().await;
+        if let Some(marks) = &mut self.marks {
+            let _ = marks.changed().await;
+        }
     }
 }
 
 impl Drop for Heard {
     fn drop(&mut self) {
         let mut heard = self.topics.heard();
-        if heard.get(&self.topic).is_some_and(|sender| sender.receiver_count() == 1) {
+        // Under the lock, so that of two who leave at once one is the last.
+        drop(self.marks.take());
+        if heard.get(&self.topic).is_some_and(|sender| sender.receiver_count() == 0) {
             heard.remove(&self.topic);
         }
     }

@@ -8,11 +8,11 @@ use crate::api::App;
 use crate::api::dialects::common::{
     join_reason, list_where, needed, no_such_tenant, session_for, split_reason,
 };
-use crate::api::error::{ApiError, FORBIDDEN, SHUTTING_DOWN};
+use crate::api::error::{ApiError, FORBIDDEN};
 use crate::api::operations::Session;
 use crate::engine::{EngineError, FeedEvent};
 use futures::StreamExt;
-use futures::stream::{self, BoxStream};
+use futures::stream::BoxStream;
 use minoots_kernel::{Change, CommandError, Event, TimerId, TimerInstance};
 use tonic::{Request, Response, Status};
 use v1::timer_event::Event as Sent;
@@ -110,19 +110,20 @@ impl v1::horology_kernel_server::HorologyKernel for Horology {
             (session, events)
         } else {
             let session = self.session(&request, tenant_id)?.ok_or_else(|| no_such_tenant(tenant_id))?;
-            let events = session.watch(None)?.boxed();
+            let events = session.watch()?.boxed();
             (session, events)
         };
         let sent = events
             .filter_map(move |event| {
                 let session = session.clone();
-                async move { told(&session, &event, topics).await }
+                async move {
+                    match event {
+                        Ok(event) => told(&session, &event, topics).await.map(Ok),
+                        Err(ended) => Some(Err(Status::from(ended))),
+                    }
+                }
             })
-            .map(|event| Ok(v1::TimerEvent { event: Some(event) }))
-            .take_until(self.app.shutdown.clone().cancelled_owned())
-            .chain(stream::once(async {
-                Err(ApiError::new(&SHUTTING_DOWN, "the service stops: open the stream again").into())
-            }));
+            .map(|sent| sent.map(|event| v1::TimerEvent { event: Some(event) }));
         Ok(Response::new(sent.boxed()))
     }
 }
