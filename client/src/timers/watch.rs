@@ -11,6 +11,9 @@ use std::time::Duration;
 /// How often an idle stream tells its place, so that a reconnect need not read far.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// A service that restarts is given half a minute (with the waits of the default settings): a watch is there to last.
+const REOPEN_ATTEMPTS: u32 = 12;
+
 /// Where a watch begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum From {
@@ -104,7 +107,8 @@ impl<T: Transport> Watch<T> {
     }
 
     /// What comes next. A connection that ends is made again, from the place after the last event; an error is given
-    /// when that fails for as many attempts as the settings allow, or when the service refuses.
+    /// when that fails twelve times (or as often as the settings say, if that is more), when the settings allow no second
+    /// attempt, or when the service refuses.
     pub async fn next(&mut self) -> Result<WatchItem, TimersError> {
         loop {
             let lost = match &mut self.stream {
@@ -126,7 +130,8 @@ impl<T: Transport> Watch<T> {
             };
             self.stream = None;
             self.failed += 1;
-            if !lost.is_transient() || !self.client.may_retry(self.failed) {
+            let has_attempts = self.client.may_retry(self.failed) || self.failed < REOPEN_ATTEMPTS;
+            if !lost.is_transient() || !self.client.may_retry(1) || !has_attempts {
                 return Err(lost);
             }
             pause(self.client.retry_wait(self.failed, lost.retry_after())).await;
