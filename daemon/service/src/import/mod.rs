@@ -6,6 +6,7 @@
 //! `legacy:<old id>`, so a second run changes nothing.
 
 use crate::render;
+use crate::render::NS_PER_MS;
 use futures::future::BoxFuture;
 use minoots_kernel::{ActionSpec, MisfirePolicy, ScheduleSpec, TimerDefinition, TimerId};
 use serde::Deserialize;
@@ -26,7 +27,6 @@ pub const IMPORTED_LABEL: &str = "imported";
 
 /// The largest file that is read: what is larger is no timer.
 const FILE_MAX_BYTES: u64 = 1 << 20;
-const NS_PER_MS: i64 = 1_000_000;
 
 /// Where imported timers go: an engine, or a client of a running service.
 pub trait TimerSink: Send + Sync {

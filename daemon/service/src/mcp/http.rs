@@ -153,7 +153,7 @@ pub(crate) fn challenge(gate: &Gate, mut response: Response, asked: &Parts) -> R
 }
 
 /// The service as this client reached it.
-fn origin(gate: &Gate, asked: &Parts) -> String {
+pub(crate) fn origin(gate: &Gate, asked: &Parts) -> String {
     let header = |name: &str| asked.headers.get(name).and_then(|h| h.to_str().ok());
     let is_host = |h: &&str| h.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b));
     let host = asked.uri.authority().map(|a| a.as_str()).or_else(|| header("host"));

@@ -17,6 +17,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
+/// The older interfaces give times in milliseconds.
+pub(crate) const NS_PER_MS: i64 = 1_000_000;
+
 /// RFC 3339 in UTC with nine digits, the one form in which the API gives a time.
 pub fn rfc3339(unix_ns: i64) -> String {
     match jiff::Timestamp::from_nanosecond(i128::from(unix_ns)) {

@@ -1,13 +1,12 @@
 //! A timer in the words of the SDK's REST interface, and the body of the webhook that tells of its end.
 
+use super::NS_PER_MS;
 use super::{stored_json, to_text};
 use crate::engine::FireOrder;
 use minoots_kernel::{ScheduleSpec, TimerInstance, TimerState};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-
-const NS_PER_MS: i64 = 1_000_000;
 
 /// A timer as the SDK's clients know it. Times are milliseconds.
 #[derive(Serialize)]

@@ -240,8 +240,7 @@ pub(super) async fn health(asked: &Asked) -> Answered {
 /// How an MCP client starts the server.
 pub(super) async fn mcp_config(asked: &Asked) -> Answered {
     asked.caller()?;
-    let host = asked.parts.headers.get("host").and_then(|h| h.to_str().ok()).unwrap_or("localhost");
-    let env = json!({"MINOOTS_API_BASE": format!("http://{host}")});
+    let env = json!({"MINOOTS_API_BASE": crate::mcp::http::origin(&asked.app.gate, &asked.parts)});
     let server = json!({"command": "minoots", "args": ["mcp"], "env": env});
     Ok(answer(StatusCode::OK, &json!({"success": true, "mcpServers": {"minoots": server}})))
 }

@@ -10,6 +10,7 @@ use crate::api::PAGE_MAX;
 use crate::api::admin::keys::Work;
 use crate::api::error::{ApiError, INVALID_QUERY};
 use crate::api::operations::Session;
+use crate::render::NS_PER_MS;
 use crate::render::rfc3339;
 use crate::store::TimerQuery;
 use axum::http::StatusCode;
@@ -19,7 +20,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-const NS_PER_MS: i64 = 1_000_000;
 const NS_PER_DAY: i64 = 86_400 * 1_000_000_000;
 
 type Answered = Result<Response, ApiError>;

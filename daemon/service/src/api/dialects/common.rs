@@ -8,6 +8,7 @@ use crate::api::error::{ApiError, INVALID_FIELD, MISSING_FIELD, NOT_FOUND};
 use crate::api::operations::Session;
 use crate::api::{App, PAGE_MAX};
 use crate::render;
+use crate::render::NS_PER_MS;
 use crate::store::TimerQuery;
 use minoots_kernel::{ActionSpec, ScheduleSpec, TimerId, TimerInstance, TimerState};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const NS_PER_MS: i64 = 1_000_000;
 /// What stands between a reason and who cancelled; the kernel keeps one text for both.
 const BY: &str = "(cancelled by ";
 /// How many pages of the index one page of an old listing looks at.
